@@ -1,0 +1,1 @@
+"""Routes: file systems written as handlers of path patterns."""
