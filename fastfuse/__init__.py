@@ -12,7 +12,7 @@ from fastfuse.core.types import (
     Flock,
     StatVFS,
 )
-from fastfuse.errors import PUBLISHED, FuseError, IoctlRetry
+from fastfuse.errors import PUBLISHED, UNSHARED, FuseError, IoctlRetry
 from fastfuse.mountpoint import MountError
 from fastfuse.operations import Operations
 from fastfuse.session import Session
@@ -20,6 +20,7 @@ from fastfuse.session import Session
 __all__ = [
     "FOREVER",
     "PUBLISHED",
+    "UNSHARED",
     "Attr",
     "Content",
     "Context",

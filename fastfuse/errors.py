@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 from collections.abc import Sequence
 
@@ -21,14 +22,20 @@ class FuseError(OSError):
         super().__init__(errno, message or os.strerror(errno))
 
 
-class Published:
+class Published(enum.Enum):
     """What a handler returns when its answer is in the tree now: the request is served from there."""
 
-    def __repr__(self) -> str:
-        return "PUBLISHED"
+    PUBLISHED = enum.auto()
 
 
-PUBLISHED = Published()
+class Unshared(enum.Enum):
+    """What a coalesced `open` returns when its answer is no fact: `open_unshared` is then called for each request."""
+
+    UNSHARED = enum.auto()
+
+
+PUBLISHED = Published.PUBLISHED
+UNSHARED = Unshared.UNSHARED
 
 
 class IoctlRetry:

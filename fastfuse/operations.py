@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 from fastfuse.core.content import Content
 from fastfuse.core.tree import Tree
 from fastfuse.core.types import Attr, Context, DirEntry, Entry, FileInfo, Flock, StatVFS
-from fastfuse.errors import IoctlRetry, Published
+from fastfuse.errors import IoctlRetry, Published, Unshared
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastfuse.core.calls import PollHandle
+
+    Opened: TypeAlias = Buffer | pathlib.Path | Content | None
 
 T = TypeVar("T")
 Answer: TypeAlias = Union[T, Awaitable[T]]  # noqa: UP007 (Python 3.10 needs it at run time)
@@ -45,7 +47,8 @@ class Operations:
     tree: Tree | None = None
 
     #: Of those five, the ones whose identical concurrent requests share one call. They must return `PUBLISHED`; `ctx`
-    #: is then the first caller's.
+    #: is then the first caller's. Opens for writing are never shared; an `open` that returns `UNSHARED` has
+    #: `open_unshared` called for each of those who waited.
     coalesce: frozenset[str] = frozenset()
 
     def init(self) -> None:
@@ -107,11 +110,15 @@ class Operations:
         """Give *ino* one more name; lookup count + 1."""
         raise NotImplementedError
 
-    def open(self, ctx: Context, ino: int, fi: FileInfo) -> Answer[Buffer | pathlib.Path | Content | None | Published]:
+    def open(self, ctx: Context, ino: int, fi: FileInfo) -> Answer[Opened | Published | Unshared]:
         """Open a file; set `fi.fh` and how the kernel caches it. O_CREAT, O_EXCL and O_NOCTTY do not arrive.
 
         A content given here serves all reads of this open file, in C.
         """
+        raise NotImplementedError
+
+    def open_unshared(self, ctx: Context, ino: int, fi: FileInfo) -> Answer[Opened]:
+        """As open, of which it is the second half: see `coalesce`."""
         raise NotImplementedError
 
     def read(self, ctx: Context, ino: int, size: int, off: int, fi: FileInfo) -> Answer[Buffer]:

@@ -48,7 +48,7 @@ class Session:
     *immutable*: everything is in the tree for good, so that open and close cost the kernel no request. *passthrough*:
     let the kernel read contents in files by itself where it can. *want* and *unwanted* name CAPABILITIES; the other
     settings are those of struct fuse_conn_info, in bytes or requests, None for libfuse's own. *read_ahead* is in bytes;
-    beyond 128 KiB it takes root.
+    beyond 128 KiB it takes root. *debug* has libfuse print every request and answer on standard error.
 
     A session is used once: `run()`, or `with session:`, or mount, start and close one by one. Any thread may call any
     method. Raises ValueError for options that make no sense.
@@ -72,6 +72,7 @@ class Session:
         congestion_threshold: int | None = None,
         time_gran: int | None = None,
         read_ahead: int | None = None,
+        debug: bool = False,
     ) -> None:
         if threads < 1:
             raise ValueError("threads is at least 1")
@@ -97,8 +98,9 @@ class Session:
         self._engine = Engine(
             handlers_of(ops, OPERATIONS),
             ops.tree,
-            ["-o", ",".join(options)] if options else [],
+            [*(["-o", ",".join(options)] if options else []), *(["-d"] if debug else [])],
             coalesce=ops.coalesce,
+            unshared_open=handlers_of(ops, ("open_unshared",))[0],
             spawn=self._spawn,
             event_loop=self._event_loop,
             spin_us=spin_us,
@@ -235,7 +237,8 @@ class Session:
         handlers, and ns in total; bytes read and written; threads; passthrough: contents read by the kernel itself
         (opened) or not (refused); tree: see `Tree.stats`; connection: what was agreed with the kernel.
         """
-        return self._engine.stats()
+        stats: dict[str, Any] = self._engine.stats()
+        return stats
 
     # ---- threads
 

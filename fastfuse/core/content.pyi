@@ -1,4 +1,5 @@
 import pathlib
+
 from typing_extensions import Buffer as _Buffer
 
 class Content:

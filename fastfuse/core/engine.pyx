@@ -16,7 +16,8 @@ from cpython.ref cimport Py_XDECREF
 from libc.errno cimport EAGAIN, EINTR, EIO, ENOENT, ENOSYS, ENOTCONN, EROFS, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strcmp, strdup, strerror
+from libc.string cimport memcpy, memset, strcmp, strdup
+from posix.fcntl cimport O_ACCMODE, O_RDONLY, O_TRUNC
 
 from fastfuse.core.calls cimport (
     Loan, claim, clear, conclude, conclude_error, end_context_moved, invoke, release_handle, send, undo,
@@ -32,7 +33,7 @@ from fastfuse.core.tree cimport (
 )
 
 from fastfuse.core.calls import OPERATIONS
-from fastfuse.errors import PUBLISHED, FuseError
+from fastfuse.errors import PUBLISHED, UNSHARED, FuseError
 
 log = logging.getLogger("fastfuse")
 
@@ -225,6 +226,16 @@ cdef inline void move_request(request_t* to, request_t* old) noexcept nogil:
     memcpy(to, old, sizeof(request_t) - sizeof(old.small))
 
 
+# The lock is held.
+cdef void append_to_queue(engine_t* e, request_t* r) noexcept nogil:
+    r.next = NULL
+    if e.queue_tail is NULL:
+        e.queue = r
+    else:
+        e.queue_tail.next = r
+    e.queue_tail = r
+
+
 # Leave the leader's request to whoever has time for Python.
 cdef bint put_in_queue(engine_t* e, worker_t* w) noexcept nogil:
     cdef request_t* r = <request_t*>malloc(sizeof(request_t))
@@ -236,12 +247,7 @@ cdef bint put_in_queue(engine_t* e, worker_t* w) noexcept nogil:
         r.mem = w.buf.mem
         w.buf.mem = NULL
     w.request.req = NULL
-    r.next = NULL
-    if e.queue_tail is NULL:
-        e.queue = r
-    else:
-        e.queue_tail.next = r
-    e.queue_tail = r
+    append_to_queue(e, r)
     return True
 
 
@@ -299,10 +305,15 @@ cdef void on_waiter_interrupt(fuse_req_t req, void* data) noexcept nogil:
     call_service(r.engine)
 
 
+# May the request share its answer with others? Not an open for writing.
+cdef inline bint shared(engine_t* e, request_t* r) noexcept nogil:
+    return e.coalesced[r.op] and not (r.op == OP_OPEN and (r.flags & O_ACCMODE != O_RDONLY or r.flags & O_TRUNC))
+
+
 # A request that Python must see. True: by this worker, now.
 cdef bint take_miss(engine_t* e, worker_t* w, bint leads) noexcept nogil:
     cdef bint mine = True
-    if e.coalesced[w.request.op] and not join_flight(e, w):
+    if shared(e, &w.request) and not join_flight(e, w):
         return False
     if leads:
         pthread_mutex_lock(&e.lock)
@@ -477,18 +488,51 @@ cdef void answer_all(request_t* waiter, int error) noexcept nogil:
         waiter = following
 
 
-# The flight's handler is done: error, or what it published.
-cdef bint land_flight(engine_t* e, worker_t* w, flight_t* f, int error) noexcept nogil:
-    cdef flight_t** link
-    cdef request_t* waiter
-    cdef request_t* following
-    cdef bint served = True
-    pthread_mutex_lock(&e.lock)
-    link = &e.flights
+# The flight is over: nobody joins it any more. The lock is held; whoever waits is the caller's.
+cdef request_t* end_flight(engine_t* e, flight_t* f) noexcept nogil:
+    cdef flight_t** link = &e.flights
+    cdef request_t* waiters = f.waiters
     while link[0] is not f:
         link = &link[0].next
     link[0] = f.next
-    waiter = f.waiters
+    return waiters
+
+
+cdef void free_flight(flight_t* f) noexcept nogil:
+    free(f.name)            # also the name in its requests
+    free(f)
+
+
+# The handler wants to see each request: they go into the queue one by one.
+cdef void scatter_flight(engine_t* e, flight_t* f) noexcept nogil:
+    cdef request_t* waiter
+    cdef request_t* following
+    pthread_mutex_lock(&e.lock)
+    waiter = end_flight(e, f)
+    pthread_mutex_unlock(&e.lock)
+    while waiter is not NULL:
+        following = waiter.next
+        fuse_req_interrupt_func(waiter.req, <fuse_interrupt_func_t>NULL, NULL)
+        waiter.flight = NULL
+        waiter.unshared = True
+        waiter.name = NULL
+        pthread_mutex_lock(&e.lock)
+        append_to_queue(e, waiter)
+        if unpark(e) is NULL:
+            timer_arm(e.timer_fd, 1)    # the guard looks what there is
+        pthread_mutex_unlock(&e.lock)
+        waiter = following
+    free_flight(f)
+
+
+# The flight's handler is done: error, or what it published.
+cdef bint land_flight(engine_t* e, worker_t* w, flight_t* f, int error) noexcept nogil:
+    cdef request_t* waiter
+    cdef request_t* following
+    cdef int64_t began = f.began
+    cdef bint served = True
+    pthread_mutex_lock(&e.lock)
+    waiter = end_flight(e, f)
     pthread_mutex_unlock(&e.lock)
     while waiter is not NULL:
         following = waiter.next
@@ -498,13 +542,12 @@ cdef bint land_flight(engine_t* e, worker_t* w, flight_t* f, int error) noexcept
             if error:
                 send(waiter)
             # What was fresh when the flight began is an answer, however short its life.
-            elif not serve(waiter, f.began):
+            elif not serve(waiter, began):
                 served = False
                 fuse_reply_err(waiter.req, EIO)
         free(waiter)
         waiter = following
-    free(f.name)
-    free(f)
+    free_flight(f)
     return served
 
 
@@ -561,7 +604,8 @@ cdef class Call:
 cdef class Engine:
     """One mount. *handlers* has a callable or None for each of OPERATIONS; *args* are libfuse's, without the program.
 
-    *coalesce* names operations whose identical requests share one call; *spawn* starts a thread that calls its
+    *coalesce* names operations whose identical requests share one call, *unshared_open* is asked one by one where open
+    returned UNSHARED; *spawn* starts a thread that calls its
     argument, *event_loop* gives the loop for coroutine handlers. Raises ValueError when libfuse refuses *args*.
     """
 
@@ -570,15 +614,17 @@ cdef class Engine:
     cdef Tree tree
     cdef object spawn
     cdef object event_loop
+    cdef object unshared_open
     cdef set calls
     cdef object __weakref__
 
-    def __cinit__(self, list handlers, Tree tree, list args, *, object coalesce=(), object spawn, object event_loop,
-                  int spin_us=50, int patience_us=100, int max_threads=64, bint immutable=False,
+    def __cinit__(self, list handlers, Tree tree, list args, *, object coalesce=(), object unshared_open=None, object spawn,
+                  object event_loop, int spin_us=50, int patience_us=100, int max_threads=64, bint immutable=False,
                   bint passthrough=True, dict connection=None) -> None:
         cdef engine_t* e = <engine_t*>calloc(1, sizeof(engine_t))
         cdef ops_t ops
         cdef fuse_args words
+        cdef char message[256]
         cdef list encoded = [b"fastfuse", *[os.fsencode(word) for word in args]]
         cdef char* argv[64]
         cdef int op
@@ -590,6 +636,7 @@ cdef class Engine:
         self.handlers = handlers
         self.tree = tree
         self.spawn = spawn
+        self.unshared_open = unshared_open
         self.event_loop = event_loop
         self.calls = set()
         e.owner = <PyObject*>self
@@ -645,9 +692,12 @@ cdef class Engine:
         words.argc = len(encoded)
         words.argv = argv
         words.allocated = 0
+        message[0] = 0
+        want_log(message, sizeof(message))
         e.se = fuse_session_new(&words, &ops.ops, size, e)
+        want_log(NULL, 0)
         if e.se is NULL:
-            raise ValueError(f"libfuse refuses these mount options: {' '.join(args)}")
+            raise ValueError(f"libfuse refuses {' '.join(args)}: {os.fsdecode(message).strip()}")
 
     def __dealloc__(self):
         cdef engine_t* e = self.e
@@ -687,11 +737,15 @@ cdef class Engine:
         cdef engine_t* e = self.e
         cdef bytes path = os.fsencode(mountpoint)
         cdef const char* at = path
+        cdef char message[256]
         cdef int result
+        message[0] = 0
         with nogil:
+            want_log(message, sizeof(message))
             result = fuse_session_mount(e.se, at)
+            want_log(NULL, 0)
         if result != 0:
-            raise FuseError(errno_module.EIO, f"cannot mount on {mountpoint}")
+            raise FuseError(errno_module.EPERM, f"cannot mount on {mountpoint}: {os.fsdecode(message).strip()}")
         e.fd = fuse_session_fd(e.se)
         fcntl(e.fd, F_SETFL, fcntl(e.fd, F_GETFL) | O_NONBLOCK)
         with nogil:
@@ -767,7 +821,7 @@ cdef class Engine:
         pthread_mutex_unlock(&e.lock)
         if more:
             self.spawn(self.work)
-        handler = self.handlers[r.op]
+        handler = self.unshared_open if r.unshared else self.handlers[r.op]
         try:
             if handler is None:
                 r.error = unhandled(r)
@@ -836,6 +890,13 @@ cdef class Engine:
         cdef bint sent = True, claimed
         cdef int error
         if f is not NULL:
+            if not failed and result is UNSHARED and self.unshared_open is not None and r.op == OP_OPEN:
+                r.flight = NULL
+                r.req = NULL
+                clear(r)
+                with nogil:
+                    scatter_flight(e, f)
+                return 0
             if not failed and result is not PUBLISHED:
                 conclude_error(r, TypeError(f"a coalesced {OPERATIONS[r.op]} returns PUBLISHED, not {result!r}"))
                 failed = True

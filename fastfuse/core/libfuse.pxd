@@ -223,7 +223,25 @@ cdef extern from "<fuse_lowlevel.h>" nogil:
     #include <dlfcn.h>
     /* Symbols younger than the oldest libfuse: NULL where this process's libfuse lacks them. */
     static inline void *ff_symbol(const char *name) { return dlsym(RTLD_DEFAULT, name); }
+
+    /* What libfuse has to say goes to standard error, but for the thread that wants it for an exception's text. */
+    #include <stdarg.h>
+    #include <stdio.h>
+    static __thread char *ff_wanted;
+    static __thread size_t ff_wanted_size;
+    static void ff_log(enum fuse_log_level level, const char *format, va_list args) {
+        if (ff_wanted && level <= FUSE_LOG_ERR)
+            vsnprintf(ff_wanted, ff_wanted_size, format, args);
+        else
+            vfprintf(stderr, format, args);
+    }
+    static inline void ff_want_log(char *at, size_t size) {
+        fuse_set_log_func(ff_log);
+        ff_wanted = at;
+        ff_wanted_size = size;
+    }
     """
+    void want_log "ff_want_log"(char* to, size_t size)
     void* ff_symbol(const char* name)
     int fuse_version()
 

@@ -115,6 +115,7 @@ cdef struct request_t:
     PyObject* fi            # a reference, from the call of open or create to its answer [GIL]
     request_t* next         # in a queue or in a flight [engine.lock]
     flight_t* flight        # whose fact this asks a handler for, or NULL
+    bint unshared           # left a flight, to be asked on its own
     PyObject* context       # the Context that handlers see [GIL]
     void* mem               # the buffer, once it belongs to the request (free)
     # the answer, once a handler gave it: an errno, or out_size bytes at out

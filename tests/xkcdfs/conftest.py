@@ -1,0 +1,105 @@
+"""The demo site, and a client that is impatient with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xkcdfs.cache import Cache
+from xkcdfs.client import Client, Settings
+from xkcdfs.collection import Collection, Lifetimes
+from xkcdfs.demo import Site
+
+REAL = Path(__file__).parents[3] / "shared" / "xkcd"
+
+IMPATIENT = Settings(
+    rate=10_000,
+    connect_timeout=2,
+    read_timeout=0.6,
+    total_timeout=1.5,
+    attempts=2,
+    backoff=0.01,
+    longest_retry_after=0.2,
+    breaker_pause=0.2,
+    longest_breaker_pause=0.4,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def _served() -> Iterator[Site]:
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture
+def site(_served: Site) -> Iterator[Site]:
+    """The site of the whole run, in good health and with its counters at zero."""
+    _served.heal()
+    _served.forget()
+    yield _served
+    _served.heal()
+
+
+@pytest.fixture
+def own_site() -> Iterator[Site]:
+    """A site for one test, which may stop it or add to it."""
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return IMPATIENT
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client(IMPATIENT) as client:
+        yield client
+
+
+@pytest.fixture
+def collect(tmp_path: Path) -> Iterator[Callable[..., Collection]]:
+    """``collect(site, offline=False, **lifetimes)``: collections with one cache."""
+    clients = []
+
+    def make(site: Site, *, offline: bool = False, **lifetimes: float) -> Collection:
+        clients.append(Client(IMPATIENT, offline=offline))
+        cache = Cache(tmp_path / "cache", site.url)
+        return Collection(clients[-1], cache, site.url, Lifetimes(**lifetimes))
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def real() -> dict[int, dict[str, Any]]:
+    """The records of the real site, by number."""
+    path = REAL / "xkcd.jsonl"
+    if not path.exists():
+        pytest.skip(f"there is no {path.name} beside the checkout")
+    with path.open(encoding="utf-8") as lines:
+        return {record["num"]: record for record in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="session")
+def odd(real: dict[int, Any]) -> dict[str, Any]:
+    """Lists of what is odd in the real records."""
+    found: dict[str, Any] = json.loads((REAL / "edge_cases.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="session")
+def real_folder(real: dict[int, Any]) -> Path:
+    return REAL

@@ -1,0 +1,261 @@
+"""The comics of one site, from the cache where it has them and from the network where not."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from xkcdfs.cache import Cache, Cached
+from xkcdfs.client import Client, Kind, Validators, ends_like_image, image_type
+from xkcdfs.errors import FetchError
+from xkcdfs.flights import Flights
+from xkcdfs.records import (
+    IndexEntry,
+    Record,
+    parse_archive,
+    parse_record,
+    repair_transcript,
+    transcript_source,
+)
+
+__all__ = ["SITE", "Collection", "Image", "Lifetimes"]
+
+SITE = "https://xkcd.com"
+CHANGING = frozenset({1335})  # its image follows the time of day
+MAX_LAG = 20  # how many comics newer than the archive page are looked up one by one
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    """For how many seconds a document is believed before the site is asked whether it changed."""
+
+    latest: float = 900.0
+    record: float = 30 * 86400.0
+    image: float = 30 * 86400.0
+    changing_image: float = 900.0
+    failed: float = 60.0  # what is old and could not be looked up again is good for so long
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image: its bytes, and the file in the cache that holds the same, if there is one. That
+    file is replaced, never written to, and may be evicted: open it at once."""
+
+    data: bytes
+    path: Path | None
+    url: str
+
+
+class Collection:
+    """The comics of *base_url*. Thread-safe; every method may block on the network, and raises
+    FetchError. What is in the cache is also served, however old, where the site does not answer.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        base_url: str = SITE,
+        lifetimes: Lifetimes | None = None,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._client = client
+        self._cache = cache
+        self._lifetimes = lifetimes or Lifetimes()
+        self._flights = Flights()
+        self._records: dict[int, tuple[Record, float]] = {}
+        self._latest: tuple[int, float] = (0, 0.0)
+        self._index: dict[int, IndexEntry] = {}
+        self._index_until = 0.0
+        self._believed: dict[str, float] = {}
+
+    def url(self, number: int) -> str:
+        """The page of a comic."""
+        return f"{self.base_url}/{number}/"
+
+    def latest(self) -> int:
+        """The number of the newest comic, looked up again when it is older than its lifetime."""
+        number, until = self._latest
+        if time.monotonic() < until:
+            return number
+        url = f"{self.base_url}/info.0.json"
+        life = self._lifetimes.latest
+        record, cached = self._document(url, _record_kind(url), life)
+        if record.number != number:
+            # Its own URL need not be asked, and may be remembered as missing.
+            own_url = self._record_url(record.number)
+            if self._cache.get(own_url) is None:
+                self._cache.put(own_url, cached.body, Validators())
+        self._latest = (record.number, time.monotonic() + min(life, self._lifetimes.failed))
+        return record.number
+
+    def index(self) -> Mapping[int, IndexEntry]:
+        """All comics by rising number, with title and date: one request for all of them, and one
+        more when there is a new one."""
+        try:
+            latest = self.latest()
+        except FetchError:
+            latest = 0  # an archive page in the cache is better than nothing
+        if self._is_current(latest):
+            return self._index
+        return self._flights.run("index", lambda: self._read_index(latest))
+
+    def numbers(self) -> list[int]:
+        """The numbers that exist, rising."""
+        return list(self.index())
+
+    def exists(self, number: int) -> bool:
+        """Whether there is a comic *number*."""
+        return number in self.index()
+
+    def record(self, number: int) -> Record:
+        """The record of comic *number*."""
+        known, until = self._records.get(number, (None, 0.0))
+        if known and time.monotonic() < until:
+            return known
+        url = self._record_url(number)
+        record, fetched = self._document(url, _record_kind(url, number), self._lifetimes.record)
+        left = fetched.fetched + self._lifetimes.record - time.time()
+        until = time.monotonic() + max(left, self._lifetimes.failed)
+        self._records[number] = (record, until)
+        return record
+
+    def transcript(self, number: int) -> str:
+        """The transcript of comic *number*, repaired, from the record that holds it; often ''."""
+        source = transcript_source(number)
+        if source is None or (source != number and not self.exists(source)):
+            return ""
+        return repair_transcript(self.record(source).transcript)
+
+    def image(self, number: int) -> Image:
+        """The image of comic *number*; FetchError with ENOENT for the few without."""
+        record = self.record(number)
+        return self._image(record, record.image_url)
+
+    def image_2x(self, number: int) -> Image:
+        """The image in double resolution; FetchError with ENOENT for those without."""
+        record = self.record(number)
+        return self._image(record, record.image_2x_url)
+
+    def sync(
+        self,
+        numbers: Iterable[int],
+        progress: Callable[[int, int, int], None] | None = None,
+        *,
+        images: bool = True,
+    ) -> dict[int, FetchError]:
+        """Bring the records of *numbers*, and their *images*, into the cache.
+
+        *progress* is called on this thread, after each comic, with how many are done, of how many,
+        and the number; what it raises ends the work. Returns the comics that failed, and why.
+        """
+        wanted = sorted(set(numbers))
+        failed: dict[int, FetchError] = {}
+
+        def bring(number: int) -> None:
+            if self.record(number).image_url and images:
+                self.image(number)
+
+        pool = ThreadPoolExecutor(self._client.settings.connections, "xkcdfs-sync")
+        try:
+            jobs = {pool.submit(bring, number): number for number in wanted}
+            for done, job in enumerate(as_completed(jobs), 1):
+                number = jobs[job]
+                try:
+                    job.result()
+                except FetchError as error:
+                    failed[number] = error
+                if progress:
+                    progress(done, len(wanted), number)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return dict(sorted(failed.items()))
+
+    def _record_url(self, number: int) -> str:
+        return f"{self.base_url}/{number}/info.0.json"
+
+    def _image(self, record: Record, url: str | None) -> Image:
+        if url is None:
+            raise FetchError(self.url(record.number), "this comic has no such image", errno.ENOENT)
+        changes = record.number in CHANGING
+        life = self._lifetimes.changing_image if changes else self._lifetimes.image
+        _, cached = self._document(url, _IMAGE, life)
+        return Image(cached.body, cached.path, url)
+
+    def _read_index(self, latest: int) -> Mapping[int, IndexEntry]:
+        if self._is_current(latest):
+            return self._index
+        url = f"{self.base_url}/archive/"
+        index, _ = self._document(url, _archive_kind(url), 0.0)
+        for number in range(max(index) + 1, min(latest, max(index) + MAX_LAG) + 1):
+            try:
+                record = self.record(number)
+            except FetchError as error:
+                if not error.missing:
+                    raise
+            else:
+                index[number] = IndexEntry(number, record.title, record.date)
+        self._index = index
+        self._index_until = time.monotonic() + self._lifetimes.failed
+        return index
+
+    def _is_current(self, latest: int) -> bool:
+        # An index that could not be had in full is good for a while too.
+        index = self._index
+        return bool(index) and (latest <= max(index) or time.monotonic() < self._index_until)
+
+    def _document(self, url: str, kind: Kind[T], life: float) -> tuple[T, Cached]:
+        return self._flights.run(url, lambda: self._fetch(url, kind, life))
+
+    def _fetch(self, url: str, kind: Kind[T], life: float) -> tuple[T, Cached]:
+        cached = self._cache.get(url)
+        value: T | None = None
+        if cached:
+            try:
+                value = kind.parse(cached.body)
+            except ValueError:
+                # Whole, yet not what this version of the program takes.
+                self._cache.remove(url)
+                cached = None
+        if cached and value is not None:
+            young = 0 <= time.time() - cached.fetched < life
+            if young or self._client.offline or time.monotonic() < self._believed.get(url, 0.0):
+                return value, cached
+        try:
+            answer = self._client.fetch(url, kind, cached.validators if cached else None)
+        except FetchError:
+            if cached is None or value is None:
+                raise
+            self._believed[url] = time.monotonic() + self._lifetimes.failed
+            return value, cached
+        if answer is not None:
+            suffix = f".{image_type(answer.body)}" if kind is _IMAGE else ""
+            return answer.value, self._cache.put(url, answer.body, answer.validators, suffix)
+        assert cached is not None and value is not None  # only what is cached can be unchanged
+        return value, self._cache.renew(cached)
+
+
+def _record_kind(url: str, number: int | None = None) -> Kind[Record]:
+    # JSON tells its own end.
+    return Kind(
+        "application/json", 4 << 20, lambda body: parse_record(body, url, number), lambda _: True
+    )
+
+
+def _archive_kind(url: str) -> Kind[dict[int, IndexEntry]]:
+    return Kind(
+        "text/html",
+        32 << 20,
+        lambda body: parse_archive(body.decode("utf-8", "replace"), url),
+        lambda body: body.rstrip().endswith(b"</html>"),
+    )
+
+
+_IMAGE = Kind("image/png, image/jpeg, image/gif", 32 << 20, image_type, ends_like_image)
