@@ -17,7 +17,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset, strlen
 
 from fastfuse.core.content cimport content_from, content_t
-from fastfuse.core.hits cimport handle_free, handle_new, reply_missing, serve
+from fastfuse.core.hits cimport forget_node, handle_free, handle_new, reply_missing, take_entry
 from fastfuse.core.libfuse cimport (
     FOPEN_CACHE_DIR, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_NONSEEKABLE,
     FOPEN_PARALLEL_DIRECT_WRITES, FUSE_IOCTL_MAX_IOV, FUSE_IOCTL_RETRY, FUSE_RELEASE_FLOCK_UNLOCK,
@@ -396,6 +396,7 @@ cdef int conclude(request_t* r, object result, object handlers) except -1:
     cdef StatVFS st
     cdef fuse_statfs_out* statfs
     cdef Attr attr
+    cdef bint missing = False
     r.error = 0
     if op == OP_READ:
         put_bytes(r, result, r.size)
@@ -420,9 +421,12 @@ cdef int conclude(request_t* r, object result, object handlers) except -1:
         put_open(r, <fuse_open_out*>r.small, result)
         answer(r, sizeof(fuse_open_out))
     elif op == OP_CREATE or op == OP_TMPFILE:
-        put_entry(<fuse_entry_out*>r.small, result)
+        if result is not PUBLISHED:
+            put_entry(<fuse_entry_out*>r.small, result)
+        elif r.name is NULL or not take_entry(r, <fuse_entry_out*>r.small, r.began, &missing):
+            raise ValueError(f"{OPERATIONS[op]} said PUBLISHED, but the tree does not have it")
+        r.looked_up = (<fuse_entry_out*>r.small).nodeid
         put_open(r, <fuse_open_out*>(r.small + sizeof(fuse_entry_out)), None)
-        r.looked_up = (<Entry>result).attr.ino
         answer(r, sizeof(fuse_entry_out) + sizeof(fuse_open_out))
     elif op == OP_READDIR or op == OP_READDIRPLUS:
         put_listing(r, result, handlers)
@@ -557,7 +561,7 @@ cdef int undo(request_t* r, object handlers) except -1:
             if handler is not None:
                 handler(context(r), r.looked_up or r.ino, <object>handle.fi)
                 end_context(r)
-        if r.looked_up:
+        if r.looked_up and (r.engine.tree is NULL or not forget_node(r.engine, r.looked_up, 1)):
             forget(handlers, r.looked_up)
     except Exception as error:
         log.error("%s could not be undone", describe(r), exc_info=error)

@@ -24,7 +24,7 @@ from fastfuse.core.calls cimport (
 )
 from fastfuse.core.content cimport reap
 from fastfuse.core.dispatch cimport fill_ops, set_worker
-from fastfuse.core.hits cimport call_service, handle_free, serve
+from fastfuse.core.hits cimport call_service, handle_free, serve, serve_published
 from fastfuse.core.libfuse cimport *
 from fastfuse.core.platform cimport *
 from fastfuse.core.state cimport *
@@ -573,6 +573,10 @@ cdef class Call:
     cdef object coroutine
     cdef object task
     cdef Loan loan
+    cdef char* name         # a copy of the request's
+
+    def __dealloc__(self):
+        free(self.name)
 
     def start(self) -> None:
         self.task = self.loop.create_task(self.coroutine)
@@ -862,7 +866,8 @@ cdef class Engine:
             with nogil:
                 fuse_req_interrupt_func(r.req, <fuse_interrupt_func_t>NULL, NULL)
         memcpy(&call.request, r, sizeof(request_t) - sizeof(r.small))
-        call.request.name = call.request.flight.name if call.request.flight is not NULL else NULL
+        if r.flight is NULL and r.name is not NULL:
+            call.request.name = call.name = strdup(r.name)
         call.request.worker = NULL
         call.request.mem = NULL
         call.loan = loan
@@ -911,10 +916,10 @@ cdef class Engine:
                 log.error("%s said PUBLISHED, but the tree does not have it", what)
             return 0
         if not failed:
-            if result is PUBLISHED:
+            if result is PUBLISHED and r.op != OP_CREATE:
                 claimed = claim(r)
                 with nogil:
-                    sent = not claimed or serve(r, r.began)
+                    sent = not claimed or serve_published(r, r.began)
                 if not sent:
                     log.error("%s of inode %d said PUBLISHED, but the tree does not have it", OPERATIONS[r.op], r.ino)
                     fuse_reply_err(r.req, EIO)

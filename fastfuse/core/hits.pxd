@@ -1,12 +1,16 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from fastfuse.core.content cimport content_t
-
+from fastfuse.core.libfuse cimport fuse_entry_out
 from fastfuse.core.state cimport engine_t, handle_t, request_t
 
 
 # Answer from the tree, if it knows; False: a handler must be asked. Never blocks for longer than the reply's copy.
 cdef bint serve(request_t* r, int64_t now) noexcept nogil
+# The same for an operation whose handler has put its answer into the tree.
+cdef bint serve_published(request_t* r, int64_t now) noexcept nogil
+# The entry (r.ino, r.name), counted as a lookup; *missing: it does not exist.
+cdef bint take_entry(request_t* r, fuse_entry_out* out, int64_t now, bint* missing) noexcept nogil
 # Make it a negative answer to a lookup, as far as the tree lets the kernel believe one.
 cdef int reply_missing(request_t* r) noexcept nogil
 # Bytes of a content, from r.off, at most r.size.

@@ -18,13 +18,12 @@ from fastfuse.core.platform cimport (
     pthread_rwlock_rdlock, pthread_rwlock_unlock, write_fd,
 )
 from fastfuse.core.state cimport (
-    OP_ACCESS, OP_FORGET, OP_GETATTR, OP_LOOKUP, OP_OPEN, OP_OPENDIR, OP_READ, OP_READDIR, OP_READDIRPLUS,
-    OP_READLINK, OP_RELEASE, OP_RELEASEDIR, OP_STATFS, SCRATCH, engine_t, handle_t, request_t,
+    OP_ACCESS, OP_FLUSH, OP_FORGET, OP_GETATTR, OP_LINK, OP_LOOKUP, OP_MKDIR, OP_MKNOD, OP_OPEN, OP_OPENDIR, OP_READ,
+    OP_READDIR, OP_READDIRPLUS, OP_READLINK, OP_RELEASE, OP_RELEASEDIR, OP_STATFS, OP_SYMLINK, SCRATCH, engine_t, handle_t, request_t,
 )
 from fastfuse.core.tree cimport (
-    DIR_BUILT, DIR_COMPLETE, DIR_NEGATIVE, FOREVER_NS, NODE_CACHED, NODE_ORPHAN, NODE_PUBLISHED, content_used,
-    dirent_size, dir_t, fill_attr, fill_entry, fill_timeout, listing_t, listing_unref, node_at, node_child,
-    node_known, node_t, tree_build_listing, tree_closed, tree_forget, tree_retire, tree_t,
+    DIR_COMPLETE, DIR_NEGATIVE, NODE_CACHED, NODE_ORPHAN, content_used, dirent_size, fill_attr, fill_entry,
+    fill_timeout, listing_t, listing_unref, node_at, node_child, node_known, node_retired, node_t, tree_build_listing, tree_closed, tree_forget, tree_retire, tree_t,
 )
 
 
@@ -83,33 +82,40 @@ cdef int reply_missing(request_t* r) noexcept nogil:
     return fuse_reply_buf(r.req, <char*>&out, sizeof(out))
 
 
-cdef bint hit_lookup(request_t* r, int64_t now) noexcept nogil:
+# The entry (r.ino, r.name), counted as a lookup. What is not there or not fresh is *missing* if nobody need be asked.
+cdef bint take_entry(request_t* r, fuse_entry_out* out, int64_t now, bint* missing) noexcept nogil:
     cdef tree_t* t = r.engine.tree
-    cdef fuse_entry_out out
     cdef node_t* parent
     cdef node_t* node = NULL
-    cdef bint retire = False, missing = False, found = False
+    cdef bint retire = False, found = False
     pthread_rwlock_rdlock(&t.lock)
     parent = node_at(t, r.ino)
     if parent is not NULL and parent.dir is not NULL:
         node = node_child(t, parent, r.name, strlen(r.name))
         if node is NULL:
-            missing = not t.ask or (parent.dir.flags & DIR_COMPLETE and parent.dir.expiry > now)
+            missing[0] = not t.ask or (parent.dir.flags & DIR_COMPLETE and parent.dir.expiry > now)
         elif node.entry_expiry > now and node.attr_expiry > now:
-            retire = node.content is not NULL and node.content_expiry <= now and atomic_load(&node.opens) > 0
+            retire = node_retired(node, now)
             if not retire:
                 found = True
                 node_known(t, node)
-                fill_entry(node, &out, now)
+                fill_entry(node, out, now)
     pthread_rwlock_unlock(&t.lock)
-    if found:
-        if fuse_reply_buf(r.req, <char*>&out, sizeof(out)) == -ENOENT and tree_forget(t, out.nodeid, 1):
-            call_service(r.engine)
-    elif missing:
-        reply_missing(r)
-    elif retire:
+    if retire:
         tree_retire(t, node)
-    return found or missing
+    return found
+
+
+cdef bint hit_lookup(request_t* r, int64_t now) noexcept nogil:
+    cdef fuse_entry_out out
+    cdef bint missing = False
+    if take_entry(r, &out, now, &missing):
+        if fuse_reply_buf(r.req, <char*>&out, sizeof(out)) == -ENOENT and tree_forget(r.engine.tree, out.nodeid, 1):
+            call_service(r.engine)
+        return True
+    if missing:
+        reply_missing(r)
+    return missing
 
 
 cdef bint hit_getattr(request_t* r, int64_t now) noexcept nogil:
@@ -325,6 +331,14 @@ cdef bint hit_release(request_t* r, int64_t now) noexcept nogil:
     return True
 
 
+cdef bint hit_flush(request_t* r, int64_t now) noexcept nogil:
+    # Opened in C, for reading: there is nothing to flush.
+    if r.handle is NULL or r.handle.fi is not NULL:
+        return False
+    fuse_reply_err(r.req, 0)
+    return True
+
+
 cdef inline node_t* node_of(request_t* r) noexcept nogil:
     cdef node_t* node
     pthread_rwlock_rdlock(&r.engine.tree.lock)
@@ -495,6 +509,14 @@ cdef bint hit_forget(request_t* r, int64_t now) noexcept nogil:
     return True
 
 
+cdef bint serve_published(request_t* r, int64_t now) noexcept nogil:
+    if r.op == OP_LINK:
+        r.ino = r.ino2
+    if r.op == OP_MKNOD or r.op == OP_MKDIR or r.op == OP_SYMLINK or r.op == OP_LINK:
+        return hit_lookup(r, now)
+    return serve(r, now)
+
+
 cdef bint serve(request_t* r, int64_t now) noexcept nogil:
     cdef int op = r.op
     # An open handle knows what it is served from, with or without a tree.
@@ -504,6 +526,8 @@ cdef bint serve(request_t* r, int64_t now) noexcept nogil:
         return hit_release(r, now)
     if op == OP_READDIR or op == OP_READDIRPLUS:
         return hit_readdir(r, now)
+    if op == OP_FLUSH:
+        return hit_flush(r, now)
     if r.engine.tree is NULL:
         return False
     if op == OP_LOOKUP:

@@ -111,6 +111,8 @@ cdef class Tree:
 # All below: lock held for reading at least.
 cdef node_t* node_at(tree_t* t, uint64_t ino) noexcept nogil
 cdef node_t* node_child(tree_t* t, node_t* parent, const char* name, size_t length) noexcept nogil
+# Has its content ended while it is open?
+cdef bint node_retired(node_t* node, int64_t now) noexcept nogil
 cdef void fill_entry(node_t* node, fuse_entry_out* out, int64_t now) noexcept nogil
 cdef void fill_attr(node_t* node, fuse_attr_out* out, int64_t now) noexcept nogil
 cdef void fill_timeout(int64_t expiry, int64_t now, uint64_t* sec, uint32_t* nsec) noexcept nogil

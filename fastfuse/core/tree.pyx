@@ -130,30 +130,13 @@ cdef void grow_buckets(tree_t* t) noexcept nogil:
     t.mask = mask
 
 
-# A new child without attributes. The write lock is held. NULL: out of memory.
-cdef node_t* node_add(tree_t* t, node_t* parent, const char* name, size_t length, uint32_t mode) noexcept nogil:
-    cdef char* copy = <char*>malloc(length + 1)
-    cdef dir_t* folder = NULL
-    cdef node_t* node
-    if copy is NULL:
-        return NULL
-    if mode & S_IFMT == S_IFDIR:
-        folder = <dir_t*>calloc(1, sizeof(dir_t))
-        if folder is NULL:
-            free(copy)
-            return NULL
-    node = node_allocate(t)
-    if node is NULL:
-        free(copy)
-        free(folder)
-        return NULL
-    memcpy(copy, name, length)
-    copy[length] = 0
-    node.name = copy
+# Put the node under a name: the caller's buffer of length + 1 bytes. The write lock is held.
+cdef void node_attach(tree_t* t, node_t* node, node_t* parent, char* buf, const char* name,
+                      size_t length) noexcept nogil:
+    memcpy(buf, name, length)
+    buf[length] = 0
+    node.name = buf
     node.name_len = <uint16_t>length
-    node.flags = NODE_USED
-    node.dir = folder
-    node.attr.mode = mode
     node.hash = hash_name(t, parent.attr.ino, name, length)
     if t.count > t.mask:
         grow_buckets(t)
@@ -161,17 +144,17 @@ cdef node_t* node_add(tree_t* t, node_t* parent, const char* name, size_t length
     t.buckets[node.hash & t.mask] = node
     t.count += 1
     node.parent = parent
+    node.next = NULL
     node.prev = parent.dir.last
     if node.prev is NULL:
         parent.dir.first = node
     else:
         node.prev.next = node
     parent.dir.last = node
-    return node
 
 
-# Take the name away. The write lock is held; the node itself stays.
-cdef void node_unlink(tree_t* t, node_t* node) noexcept nogil:
+# Take the name away, and its memory. The write lock is held.
+cdef void node_detach(tree_t* t, node_t* node) noexcept nogil:
     cdef node_t** link = &t.buckets[node.hash & t.mask]
     cdef dir_t* folder = node.parent.dir
     while link[0] is not node:
@@ -187,6 +170,33 @@ cdef void node_unlink(tree_t* t, node_t* node) noexcept nogil:
     else:
         node.next.prev = node.prev
     node.parent = node.next = node.prev = NULL
+    free(node.name)
+    node.name = NULL
+
+
+# A new child without attributes. The write lock is held. NULL: out of memory.
+cdef node_t* node_add(tree_t* t, node_t* parent, const char* name, size_t length, uint32_t mode) noexcept nogil:
+    cdef char* buf = <char*>malloc(length + 1)
+    cdef dir_t* folder = NULL
+    cdef node_t* node = NULL
+    if mode & S_IFMT == S_IFDIR:
+        folder = <dir_t*>calloc(1, sizeof(dir_t))
+    if buf is not NULL and (folder is not NULL or mode & S_IFMT != S_IFDIR):
+        node = node_allocate(t)
+    if node is NULL:
+        free(buf)
+        free(folder)
+        return NULL
+    node.flags = NODE_USED
+    node.dir = folder
+    node.attr.mode = mode
+    node_attach(t, node, parent, buf, name, length)
+    return node
+
+
+# The node has no name any more; itself it stays. The write lock is held.
+cdef void node_unlink(tree_t* t, node_t* node) noexcept nogil:
+    node_detach(t, node)
     node.flags = (node.flags | NODE_ORPHAN) & ~(NODE_PUBLISHED | NODE_LISTED)
 
 
@@ -236,8 +246,6 @@ cdef bint release_node(tree_t* t, node_t* node) noexcept nogil:
         if node.dir is not NULL:
             listing_unref(node.dir.listing)
             free(node.dir)
-        free(node.name)
-        node.name = NULL
         node.dir = NULL
         node.flags = 0
         node.generation += 1
@@ -298,12 +306,15 @@ cdef void tree_unmounted(tree_t* t) noexcept nogil:
     pthread_rwlock_unlock(&t.lock)
 
 
+cdef bint node_retired(node_t* node, int64_t now) noexcept nogil:
+    return (node.content is not NULL and node.content_expiry <= now and atomic_load(&node.opens) > 0
+            and not node.flags & NODE_PUBLISHED)
+
+
 cdef void tree_retire(tree_t* t, node_t* node) noexcept nogil:
-    cdef bint again
     pthread_rwlock_wrlock(&t.lock)
-    again = (node.flags & NODE_USED and node.parent is not NULL and atomic_load(&node.opens) > 0
-             and node.content_expiry <= monotonic_ns())
-    if again:
+    # Between the locks the slot may have got another node.
+    if node.flags & NODE_USED and node.parent is not NULL and node_retired(node, monotonic_ns()):
         node_unlink(t, node)
     pthread_rwlock_unlock(&t.lock)
 
@@ -412,6 +423,7 @@ cdef void set_listing(node_t* node, listing_t* listing, int64_t expiry) noexcept
     listing_unref(node.dir.listing)
     node.dir.listing = listing
     node.dir.expiry = expiry
+    node.flags &= ~NODE_CACHED
 
 
 cdef bint tree_build_listing(tree_t* t, node_t* node) noexcept nogil:
@@ -441,6 +453,7 @@ cdef void listing_changed(node_t* parent, node_t* came) noexcept nogil:
     if parent.dir.listing is NULL:
         return
     if came is not NULL and parent.dir.flags & DIR_BUILT:
+        parent.flags &= ~NODE_CACHED
         if listing_append(&parent.dir.listing, came.attr.ino, came.attr.mode, came.name, came.name_len):
             return
     set_listing(parent, NULL, 0)
@@ -812,6 +825,53 @@ cdef class Tree:
             self.notice(NOTICE_ENTRY, parent_ino, name, len(name))
             self.notice(NOTICE_INODE, parent_ino, NULL, 0)
 
+    def rename(self, uint64_t parent, bytes name, uint64_t newparent, bytes newname, *, bint exchange=False) -> None:
+        """Move a node; what has the new name loses it, or with *exchange* gets the old one. Inode numbers stay.
+
+        The kernel is not told: this is for renames that came through it. Raises FuseError (ENOENT, ENOTDIR).
+        """
+        cdef tree_t* t = self.t
+        cdef node_t* old_dir
+        cdef node_t* new_dir
+        cdef node_t* node = NULL
+        cdef node_t* other = NULL
+        cdef char* first
+        cdef char* second
+        cdef bint dead = False
+        if not is_name(newname, len(newname)):
+            raise bad_name(newname)
+        self.lock()
+        old_dir = self.get(parent)
+        new_dir = self.get(newparent)
+        if old_dir.dir is not NULL and new_dir.dir is not NULL:
+            node = node_child(t, old_dir, name, len(name))
+            other = node_child(t, new_dir, newname, len(newname))
+        if node is NULL or (exchange and other is NULL):
+            self.unlock(False)
+            raise FuseError(ENOENT, f"no {name!r} in inode {parent} to rename")
+        if other is node:
+            self.unlock(False)
+            return
+        first = <char*>malloc(len(newname) + 1)
+        second = <char*>malloc(len(name) + 1)
+        if first is NULL or second is NULL:
+            free(first)
+            free(second)
+            self.unlock(False)
+            raise MemoryError
+        node_detach(t, node)
+        if exchange:
+            node_detach(t, other)
+            node_attach(t, other, old_dir, second, name, len(name))
+        else:
+            free(second)
+            if other is not NULL:
+                dead = self.displace(other)
+        node_attach(t, node, new_dir, first, newname, len(newname))
+        set_listing(old_dir, NULL, 0)
+        set_listing(new_dir, NULL, 0)
+        self.unlock(dead)
+
     # ---- facts that a handler says
 
     def set_entry(self, uint64_t parent, bytes name, Attr attr not None, entry_timeout: float, *,
@@ -828,7 +888,7 @@ cdef class Tree:
         cdef node_t* above
         cdef node_t* node
         cdef fuse_attr said
-        cdef bint dead = False, fresh = False, stale = False
+        cdef bint dead = False, stale = False
         cdef uint64_t ino
         if not is_name(name, len(name)):
             raise bad_name(name)
@@ -839,11 +899,11 @@ cdef class Tree:
             self.unlock(False)
             raise FuseError(ENOTDIR, f"inode {parent} is not a directory")
         node = node_child(t, above, name, len(name))
-        if node is not NULL and (node.attr.mode ^ said.mode) & S_IFMT:
+        # Another type, or a content that has ended while it is open: what comes now is another file.
+        if node is not NULL and ((node.attr.mode ^ said.mode) & S_IFMT or node_retired(node, monotonic_ns())):
             dead = self.displace(node)
             node = NULL
         if node is NULL:
-            fresh = True
             node = node_add(t, above, name, len(name), said.mode)
             if node is NULL:
                 self.unlock(dead)
@@ -996,10 +1056,11 @@ cdef class Tree:
         cdef int64_t expiry = expiry_of(timeout)
         self.t.negative_ns = FOREVER_NS if expiry == FOREVER_NS else <int64_t>(float(timeout) * 1e9)
 
-    def invalidate(self, uint64_t ino) -> None:
+    def invalidate(self, uint64_t ino, *, bint tell=True) -> None:
         """End what was said of *ino*, here and in the kernel: its entry, attributes, listing and content.
 
-        Published files stay. A file that is open keeps its content for those who have it open.
+        Published files stay. A file that is open keeps its content for those who have it open. *tell* False: the
+        kernel knows already, because the change came through it.
         """
         cdef node_t* node
         cdef uint64_t parent = 0
@@ -1019,7 +1080,7 @@ cdef class Tree:
             if atomic_load(&node.opens) == 0:
                 dead = drop_content(self.t, node)
         self.unlock(dead)
-        if told:
+        if told and tell:
             if parent:
                 self.notice(NOTICE_ENTRY, parent, name, len(name))
             self.notice(NOTICE_INODE, ino, NULL, 0)
@@ -1070,6 +1131,22 @@ cdef class Tree:
         ino = None if node is NULL else node.attr.ino
         self.unlock(False)
         return ino
+
+    def children(self, uint64_t ino) -> list[tuple[bytes, int]]:
+        """(name, inode number) of the nodes in a directory: of what the tree knows, not of all that exists."""
+        cdef node_t* node
+        cdef node_t* child
+        cdef list names = []
+        cdef list inos = []
+        self.lock()
+        node = self.get(ino)
+        child = node.dir.first if node.dir is not NULL else NULL
+        while child is not NULL:
+            names.append(child.name[:child.name_len])
+            inos.append(child.attr.ino)
+            child = child.next
+        self.unlock(False)
+        return list(zip(names, inos))
 
     def path(self, uint64_t ino) -> bytes:
         """The path of *ino* from the root, as b"/a/b". Raises FuseError (ESTALE) when it has none (any more)."""
