@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import re
-import stat
 import subprocess
 
 from fastfuse.errors import FuseError
@@ -43,19 +42,14 @@ def check_options(options: list[str]) -> None:
 def prepare(mountpoint: str) -> str:
     """The real path of an empty directory to mount on; a dead mount there is unmounted first. Raises MountError."""
     try:
-        found = os.stat(mountpoint)
+        os.statvfs(mountpoint)  # never answered from a cache, so it finds a dead mount out
+        names = os.listdir(mountpoint)
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise MountError(error.errno or errno.EIO, f"mountpoint {mountpoint}: {error.strerror}") from None
         log.warning("%s: unmounting what a crashed file system left there", mountpoint)
         unmount(mountpoint)
         return prepare(mountpoint)
-    if not stat.S_ISDIR(found.st_mode):
-        raise MountError(errno.ENOTDIR, f"mountpoint {mountpoint}: Not a directory")
-    try:
-        names = os.listdir(mountpoint)
-    except OSError as error:
-        raise MountError(error.errno or errno.EIO, f"mountpoint {mountpoint}: {error.strerror}") from None
     if names:
         raise MountError(errno.ENOTEMPTY, f"mountpoint {mountpoint}: Directory not empty")
     return os.path.realpath(mountpoint)
