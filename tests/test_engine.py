@@ -164,7 +164,7 @@ def test_many_readers_of_one_fact_cause_one_call(facts: tuple[Facts, Path, Sessi
 
 
 def test_a_reader_that_gets_a_signal_need_not_wait(facts: tuple[Facts, Path, Session]) -> None:
-    ops, mount, session = facts
+    ops, mount, _ = facts
     ops.gate.clear()
     reader = subprocess.Popen(["cat", mount / "f"])
     wait_for(lambda: ("open", b"f") in ops.calls)

@@ -182,6 +182,8 @@ cdef int find_work(engine_t* e, worker_t* w) noexcept nogil:
             move_request(&w.request, r)
             w.request.worker = w
             free(r)
+            if e.guard is NULL:
+                unpark(e)           # to guard, now that this one goes
             result = PYTHON
         elif e.leader is NULL:
             e.leader = w
@@ -248,6 +250,7 @@ cdef bint put_in_queue(engine_t* e, worker_t* w) noexcept nogil:
         w.buf.mem = NULL
     w.request.req = NULL
     append_to_queue(e, r)
+    unpark(e)
     return True
 
 
@@ -519,7 +522,7 @@ cdef void scatter_flight(engine_t* e, flight_t* f) noexcept nogil:
         pthread_mutex_lock(&e.lock)
         append_to_queue(e, waiter)
         if unpark(e) is NULL:
-            timer_arm(e.timer_fd, 1)    # the guard looks what there is
+            timer_arm(e.timer_fd, 1)    # so that the guard looks
         pthread_mutex_unlock(&e.lock)
         waiter = following
     free_flight(f)
@@ -648,7 +651,7 @@ cdef class Engine:
         e.handles.next = e.handles.prev = &e.handles
         e.spin_ns = spin_us * 1000
         e.patience_ns = patience_us * 1000
-        e.max_threads = max_threads + SPARE
+        e.max_threads = max_threads + 1     # the leader, and as many in Python
         e.parallel = len(os.sched_getaffinity(0)) > 1
         if not e.parallel:
             e.spin_ns = 0
@@ -805,7 +808,7 @@ cdef class Engine:
     def start(self) -> None:
         """Start the first workers: a leader, a guard, and one to help or take the next miss."""
         cdef int i
-        for i in range(1 + SPARE):
+        for i in range(min(1 + SPARE, self.e.max_threads)):
             self.e.threads += 1
             self.spawn(self.work)
 
