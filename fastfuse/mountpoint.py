@@ -13,10 +13,13 @@ from fastfuse.errors import FuseError
 log = logging.getLogger("fastfuse")
 
 OPTIONS = frozenset(
-    "allow_other allow_root auto_unmount default_permissions ro rw suid nosuid dev nodev exec noexec atime noatime"
-    " diratime nodiratime relatime norelatime strictatime nostrictatime async sync dirsync".split()
+    [
+        *("allow_other", "allow_root", "auto_unmount", "blkdev", "default_permissions"),
+        *("ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "dirsync"),
+        *("atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime"),
+    ]
 )
-OPTIONS_WITH_VALUE = frozenset("fsname subtype max_read".split())
+OPTIONS_WITH_VALUE = frozenset(["fsname", "subtype", "max_read"])
 
 
 class MountError(FuseError):

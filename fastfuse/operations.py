@@ -141,7 +141,7 @@ class Operations:
         """Bring the file to stable storage; with *datasync* its attributes need not be."""
         raise NotImplementedError
 
-    def opendir(self, ctx: Context, ino: int, fi: FileInfo) -> Answer[None | Published]:
+    def opendir(self, ctx: Context, ino: int, fi: FileInfo) -> Answer[Published | None]:
         """Open a directory; set `fi.fh`."""
         raise NotImplementedError
 

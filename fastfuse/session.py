@@ -161,7 +161,7 @@ class Session:
         engine.unmount()
         if self._own_loop is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._own_loop.join(1)
+            self._own_loop.join(2 * GRACE)
         self._ended.set()
         if was == "started":
             self.ops.destroy()
@@ -260,7 +260,15 @@ class Session:
     def _run_loop(self) -> None:
         assert self._loop is not None
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left, timeout=GRACE))
+        finally:
+            self._loop.close()
 
 
 def capabilities(names: Collection[str]) -> int:

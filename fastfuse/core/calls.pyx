@@ -4,8 +4,10 @@ Answers are the kernel's own structures (linux/fuse.h), sent by fuse_reply_buf: 
 """
 
 import errno as errno_module
+import inspect
 import logging
 import os
+import struct
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
@@ -26,7 +28,7 @@ from fastfuse.core.libfuse cimport (
     fuse_lowlevel_notify_poll, fuse_open_out, fuse_pollhandle, fuse_pollhandle_destroy, fuse_reply_buf, fuse_reply_err, fuse_reply_none, fuse_req_interrupt_func,
     fuse_statfs_out,
 )
-from fastfuse.core.platform cimport atomic_exchange, atomic_load
+from fastfuse.core.platform cimport atomic_add, atomic_exchange, atomic_load
 from fastfuse.core.state cimport *
 from fastfuse.core.tree cimport dirent_size, fill_timeout, put_dirent
 from fastfuse.core.types cimport (
@@ -77,9 +79,12 @@ cdef class PollHandle:
 
     def notify(self) -> None:
         """Wake the waiting programs; they ask `poll` again. From any thread."""
+        # As for any notification: the device stays open until the count is 0.
+        atomic_add(&self.engine.notifying, 1)
         if atomic_load(&self.engine.stop) == 0:
             with nogil:
                 fuse_lowlevel_notify_poll(self.ph)
+        atomic_add(&self.engine.notifying, -1)
 
     def __dealloc__(self):
         if self.ph is not NULL:
@@ -129,7 +134,8 @@ cdef object file_info(request_t* r, handle_t* handle):
     else:
         # Opened in C, or without a handler: nobody has set anything.
         info = FileInfo.__new__(FileInfo)
-        info.flags = r.flags
+        if r.op in (OP_READ, OP_WRITE, OP_RELEASE):
+            info.flags = r.flags
         if handle is not NULL:
             Py_INCREF(info)
             handle.fi = <PyObject*>info
@@ -190,9 +196,7 @@ cdef object invoke(object handler, request_t* r, Loan loan):
         if r.data is NULL:
             return handler(r.ino, r.nlookup)
         forgets = <fuse_forget_data*>r.data
-        for i in range(r.size):
-            handler(forgets[i].ino, forgets[i].nlookup)
-        return None
+        return forget_each(handler, [(forgets[i].ino, forgets[i].nlookup) for i in range(r.size)])
     if op == OP_SETATTR:
         return handler(context(r), r.ino, wanted(r), r.to_set, file_info(r, r.handle))
     if op == OP_CREATE:
@@ -242,6 +246,27 @@ cdef object invoke(object handler, request_t* r, Loan loan):
     return handler(context(r), r.ino, r.flags, r.to_set, file_info(r, r.handle))     # statx
 
 
+# A batch is many requests: a mistake in one is no reason to lose the others.
+cdef object forget_each(object handler, list forgets):
+    cdef list waiting = []
+    for ino, nlookup in forgets:
+        try:
+            result = handler(ino, nlookup)
+            if inspect.iscoroutine(result):
+                waiting.append((f"forget(ino={ino})", result))
+        except Exception as error:
+            log.error("forget(ino=%d) failed", ino, exc_info=error)
+    return await_each(waiting) if waiting else None
+
+
+async def await_each(waiting):
+    for what, coroutine in waiting:
+        try:
+            await coroutine
+        except Exception as error:
+            log.error("%s failed", what, exc_info=error)
+
+
 cdef Flock posix_lock(request_t* r):
     return Flock(l_type=r.lock.l_type, l_start=r.lock.l_start, l_len=r.lock.l_len, l_pid=r.lock.l_pid)
 
@@ -273,12 +298,21 @@ cdef int64_t timeout_ns(double seconds) except? -1:
     return ((<uint64_t>-1) >> 1) if seconds >= 1e9 else <int64_t>(seconds * 1e9)
 
 
-cdef int put_entry(fuse_entry_out* out, Entry entry) except -1:
-    cdef Attr attr = entry.attr
+cdef object wrong(request_t* r, object result, str due):
+    return TypeError(f"{OPERATIONS[r.op]} gives {due}, not {result!r}")
+
+
+cdef int put_entry(request_t* r, fuse_entry_out* out, object result) except -1:
+    cdef Entry entry
+    cdef Attr attr
+    if not isinstance(result, Entry) or (<Entry>result).attr is None:
+        raise wrong(r, result, "an Entry")
+    entry = result
+    attr = entry.attr
     out.nodeid = attr.ino
     out.generation = entry.generation
-    fill_timeout(timeout_ns(entry.entry_timeout), 0, &out.entry_valid, &out.entry_valid_nsec)
-    fill_timeout(timeout_ns(attr.attr_timeout), 0, &out.attr_valid, &out.attr_valid_nsec)
+    fill_timeout(timeout_ns(entry.entry_timeout), &out.entry_valid, &out.entry_valid_nsec)
+    fill_timeout(timeout_ns(attr.attr_timeout), &out.attr_valid, &out.attr_valid_nsec)
     attr_to_kernel(attr, &out.attr)
     return 0
 
@@ -294,14 +328,14 @@ cdef uint32_t open_flags(FileInfo info) noexcept:
 
 # Make the handle of a file that a handler opened; content, if any, is what its reads are served from.
 cdef int put_open(request_t* r, fuse_open_out* out, object content) except -1:
-    cdef content_t* served = NULL if content is None else content_from(content)
     cdef handle_t* handle = handle_new(r.engine)
     if handle is NULL:
         raise MemoryError
-    handle.content = served
     handle.fi = r.fi
     r.fi = NULL
     r.opened = handle
+    if content is not None:
+        handle.content = content_from(content)
     memset(out, 0, sizeof(fuse_open_out))
     out.fh = <uint64_t>handle
     out.open_flags = open_flags(<FileInfo>handle.fi)
@@ -336,7 +370,8 @@ cdef extern from "Python.h":
     Py_buffer* PyMemoryView_GET_BUFFER(object)
 
 
-cdef int put_xattr(request_t* r, bytes value) except -1:
+cdef int put_xattr(request_t* r, object data) except -1:
+    cdef bytes value = bytes(memoryview(data))
     if r.size == 0:
         answer_number(r, <uint32_t>len(value))
     elif <size_t>len(value) > r.size:
@@ -347,44 +382,62 @@ cdef int put_xattr(request_t* r, bytes value) except -1:
 
 
 cdef int put_listing(request_t* r, object entries, object handlers) except -1:
-    """Records until the buffer is full; an entry that does not fit gives its lookup back."""
+    """Records until the buffer is full; entries that the kernel does not get give their lookups back."""
     cdef bint plus = r.op == OP_READDIRPLUS
     cdef size_t head = sizeof(fuse_entry_out) if plus else 0
     cdef bytes buf = PyBytes_FromStringAndSize(NULL, r.size)
     cdef char* at = PyBytes_AS_STRING(buf)
     cdef size_t used = 0, size
+    cdef list looked_up = []
     cdef DirEntry entry
     cdef uint64_t ino
     cdef uint32_t mode
     cdef bint counted
-    for entry in entries:
-        size = dirent_size(len(entry.name)) + head
-        ino = entry.ino
-        mode = entry.mode
-        counted = plus and entry.entry is not None and entry.name not in (b".", b"..")
-        if plus and entry.entry is not None:
-            ino = entry.entry.attr.ino
-            mode = entry.entry.attr.mode
-        if used + size > r.size:
+    try:
+        for item in entries:
+            if not isinstance(item, DirEntry):
+                raise wrong(r, item, "DirEntry after DirEntry")
+            entry = item
+            size = dirent_size(len(entry.name)) + head
+            ino = entry.ino
+            mode = entry.mode
+            counted = plus and entry.entry is not None and entry.name not in (b".", b"..")
+            if plus and entry.entry is not None:
+                ino = entry.entry.attr.ino
+                mode = entry.entry.attr.mode
             if counted and ino:
-                forget(handlers, ino)
-            break
-        if plus:
-            memset(at + used, 0, head)
-            if counted:
-                put_entry(<fuse_entry_out*>(at + used), entry.entry)
-        put_dirent(at + used + head, ino or 0xffffffff, entry.off, mode, entry.name, len(entry.name))
-        used += size
+                looked_up.append(ino)
+            if used + size > r.size:
+                if counted and ino:
+                    forget(r, handlers, looked_up.pop())
+                break
+            if plus:
+                memset(at + used, 0, head)
+                if counted:
+                    put_entry(r, <fuse_entry_out*>(at + used), entry.entry)
+            put_dirent(at + used + head, ino or 0xffffffff, entry.off, mode, entry.name, len(entry.name))
+            used += size
+    except BaseException:
+        for child in looked_up:
+            forget(r, handlers, child)
+        raise
     keep(r, buf)
     r.out = at
     r.out_size = used
     return 0
 
 
-cdef int forget(object handlers, uint64_t ino) except -1:
+cdef int forget(request_t* r, object handlers, uint64_t ino) except -1:
     handler = handlers[OP_FORGET]
     if handler is not None:
-        handler(ino, 1)
+        see_to(r, handler(ino, 1))
+    return 0
+
+
+# What nobody waits for: a coroutine goes to the event loop.
+cdef int see_to(request_t* r, object result) except -1:
+    if inspect.iscoroutine(result):
+        (<object>r.engine.owner).run_coroutine(await_each([(f"what follows {describe(r)}", result)]))
     return 0
 
 
@@ -405,35 +458,40 @@ cdef int conclude(request_t* r, object result, object handlers) except -1:
             raise ValueError(f"write took {result} of {r.size} bytes")
         answer_number(r, result)
     elif op in (OP_LOOKUP, OP_MKNOD, OP_MKDIR, OP_SYMLINK, OP_LINK):
-        put_entry(<fuse_entry_out*>r.small, result)
+        put_entry(r, <fuse_entry_out*>r.small, result)
         r.looked_up = (<Entry>result).attr.ino
         answer(r, sizeof(fuse_entry_out))
     elif op == OP_GETATTR or op == OP_SETATTR or op == OP_STATX:
+        if not isinstance(result, Attr):
+            raise wrong(r, result, "an Attr")
         attr = result
-        if attr is None:
-            raise TypeError(f"{OPERATIONS[op]} gives an Attr, not None")
+        if op == OP_STATX:
+            put_bytes(r, statx_out(attr), 4096)
+            return 0
         attr_out = <fuse_attr_out*>r.small
-        fill_timeout(timeout_ns(attr.attr_timeout), 0, &attr_out.attr_valid, &attr_out.attr_valid_nsec)
+        fill_timeout(timeout_ns(attr.attr_timeout), &attr_out.attr_valid, &attr_out.attr_valid_nsec)
         attr_out.dummy = 0
         attr_to_kernel(attr, &attr_out.attr)
         answer(r, sizeof(fuse_attr_out))
     elif op == OP_OPEN or op == OP_OPENDIR:
-        put_open(r, <fuse_open_out*>r.small, result)
+        put_open(r, <fuse_open_out*>r.small, result if op == OP_OPEN else None)
+        if op == OP_OPENDIR and result is not None:
+            raise wrong(r, result, "nothing")
         answer(r, sizeof(fuse_open_out))
     elif op == OP_CREATE or op == OP_TMPFILE:
+        put_open(r, <fuse_open_out*>(r.small + sizeof(fuse_entry_out)), None)
         if result is not PUBLISHED:
-            put_entry(<fuse_entry_out*>r.small, result)
+            put_entry(r, <fuse_entry_out*>r.small, result)
         elif r.name is NULL or not take_entry(r, <fuse_entry_out*>r.small, r.began, &missing):
             raise ValueError(f"{OPERATIONS[op]} said PUBLISHED, but the tree does not have it")
         r.looked_up = (<fuse_entry_out*>r.small).nodeid
-        put_open(r, <fuse_open_out*>(r.small + sizeof(fuse_entry_out)), None)
         answer(r, sizeof(fuse_entry_out) + sizeof(fuse_open_out))
     elif op == OP_READDIR or op == OP_READDIRPLUS:
         put_listing(r, result, handlers)
     elif op == OP_READLINK:
         put_bytes(r, os.fsencode(result), 4096)
     elif op == OP_GETXATTR:
-        put_xattr(r, bytes(result))
+        put_xattr(r, result)
     elif op == OP_LISTXATTR:
         put_xattr(r, b"".join([name + b"\0" for name in result]))
     elif op == OP_STATFS:
@@ -441,6 +499,8 @@ cdef int conclude(request_t* r, object result, object handlers) except -1:
             result = StatVFS(f_bsize=result.f_bsize, f_frsize=result.f_frsize, f_blocks=result.f_blocks,
                              f_bfree=result.f_bfree, f_bavail=result.f_bavail, f_files=result.f_files,
                              f_ffree=result.f_ffree, f_favail=result.f_favail, f_namemax=result.f_namemax)
+        if not isinstance(result, StatVFS):
+            raise wrong(r, result, "a StatVFS")
         st = result
         memset(r.small, 0, sizeof(fuse_statfs_out))
         statfs = <fuse_statfs_out*>r.small
@@ -454,6 +514,8 @@ cdef int conclude(request_t* r, object result, object handlers) except -1:
         statfs.st.namelen = <uint32_t>st.f_namemax
         answer(r, sizeof(fuse_statfs_out))
     elif op == OP_GETLK:
+        if not isinstance(result, Flock):
+            raise wrong(r, result, "a Flock")
         lock = result
         lk = <fuse_lk_out*>r.small
         lk.lk.type = lock.l_type
@@ -478,8 +540,21 @@ cdef int conclude(request_t* r, object result, object handlers) except -1:
     elif op == OP_FORGET or op == OP_RETRIEVE_REPLY:
         r.silent = True
     elif result is not None:
-        raise TypeError(f"{OPERATIONS[op]} gives nothing, not {type(result).__name__}")
+        raise wrong(r, result, "nothing")
     return 0
+
+
+# struct fuse_statx_out, which the headers may not know yet: of the attributes, what stat(2) has.
+cdef bytes statx_out(Attr attr):
+    cdef uint64_t sec
+    cdef uint32_t nsec
+    fill_timeout(timeout_ns(attr.attr_timeout), &sec, &nsec)
+    times = [divmod(ns, 10**9) for ns in (attr.atime_ns, 0, attr.ctime_ns, attr.mtime_ns)]
+    return struct.pack(
+        "<QII16xIIQIIIH2xQQQQ" + 4 * "qI4x" + "IIII112x", sec, nsec, 0,
+        0x7ff, attr.blksize, 0, attr.nlink, attr.uid, attr.gid, attr.mode, attr.ino, attr.size,    # STATX_BASIC_STATS
+        (attr.size + 511) // 512 if attr.blocks is None else attr.blocks, 0,
+        *[number for time in times for number in time], os.major(attr.rdev), os.minor(attr.rdev), 0, 0)
 
 
 cdef int put_ioctl(request_t* r, object result) except -1:
@@ -499,7 +574,7 @@ cdef int put_ioctl(request_t* r, object result) except -1:
         if len(data) > r.length:
             raise ValueError(f"ioctl gave {len(data)} bytes, {r.length} were asked for")
     else:
-        head.result = result or 0
+        head.result = result
     return put_bytes(r, (<char*>&head)[:sizeof(head)] + data, 1 << 20)
 
 
@@ -549,7 +624,7 @@ cdef bint send(request_t* r) noexcept nogil:
     else:
         result = fuse_reply_buf(r.req, r.out, r.out_size)
         return not (result == -ENOENT and (r.opened is not NULL or r.looked_up))
-    return r.opened is NULL
+    return r.opened is NULL and not r.looked_up
 
 
 cdef int undo(request_t* r, object handlers) except -1:
@@ -559,10 +634,10 @@ cdef int undo(request_t* r, object handlers) except -1:
         if handle is not NULL:
             handler = handlers[OP_RELEASEDIR if r.op == OP_OPENDIR else OP_RELEASE]
             if handler is not None:
-                handler(context(r), r.looked_up or r.ino, <object>handle.fi)
                 end_context(r)
+                see_to(r, handler(context(r), r.looked_up or r.ino, <object>handle.fi))
         if r.looked_up and (r.engine.tree is NULL or not forget_node(r.engine, r.looked_up, 1)):
-            forget(handlers, r.looked_up)
+            forget(r, handlers, r.looked_up)
     except Exception as error:
         log.error("%s could not be undone", describe(r), exc_info=error)
     finally:

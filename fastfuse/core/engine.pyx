@@ -1,11 +1,13 @@
 """The engine: one mount's session, its workers, and the way from a miss through a handler to an answer.
 
 Workers are Python threads that own their state. One of them, the leader, receives; it answers hits without the GIL. For
-a miss it goes to Python itself, so that a fast handler costs no hop between threads; a second one, the guard, takes
-over as leader as soon as that takes longer than `patience`. Others are parked. With nobody to take over, a miss is put
-in a queue: the leader never goes to Python when that would leave nobody to receive.
+a miss it goes to Python itself, so that a fast handler costs no hop between threads. Before a handler that is known to
+be slow, or not known yet, it hands the lead over to the guard, the next worker; and if one that used to be fast is not,
+the guard takes the lead. Others are parked. With nobody to take over, a miss is put in a queue: the leader never goes
+to Python when that would leave nobody to receive.
 """
 
+import asyncio
 import errno as errno_module
 import inspect
 import logging
@@ -41,6 +43,9 @@ cdef enum:
     STOP            # the session ends
     PYTHON          # the worker's request needs Python
     BACKLOG = 8     # requests without a pause, after which a second worker helps to receive
+    HANDOVER = 50_000       # ns: who is expected to be in Python for longer hands the lead over before
+    PATIENCE = 10_000_000   # ns: after which the guard takes it. Not less: arming a timer earlier than all others
+                            # costs 9 us on a virtual machine, against 0.4 us (the clock's interrupt is set anew)
     SPARE = 2       # idle workers to keep while one goes to Python: the next guard, and one behind it
     FEATURES = 64 + 16  # struct fuse_init_out and its header
 
@@ -160,18 +165,39 @@ cdef worker_t* unpark(engine_t* e) noexcept nogil:
     return w
 
 
+cdef void wake_guard(engine_t* e) noexcept nogil:
+    cdef uint64_t one = 1
+    write_fd(e.guard_fd, &one, sizeof(one))
+
+
+# How long does Python take for an operation, until its answer goes? A slow one is believed at once, fast ones only
+# after many.
+cdef void learn(engine_t* e, worker_t* w, int op) noexcept nogil:
+    cdef int64_t took
+    cdef int64_t* expected = &e.expected_ns[op]     # a guess: two threads may overwrite each other's
+    if w is NULL or w.python_since == 0:
+        return
+    took = monotonic_ns() - w.python_since
+    w.python_since = 0
+    if took > expected[0]:
+        expected[0] = took if took < 100 * HANDOVER else 100 * HANDOVER
+    else:
+        expected[0] -= (expected[0] - took) // 8
+
+
 # Wait until there is something to do: lead, help, a queued request, or the end.
 cdef int find_work(engine_t* e, worker_t* w) noexcept nogil:
-    cdef pollfd waiting[2]
+    cdef pollfd waiting[3]
     cdef request_t* r
     cdef int64_t busy, now
     cdef uint64_t fired
     cdef int result = -1
+    w.python_since = 0      # what took long without an answer is no measure
     pthread_mutex_lock(&e.lock)
     while result < 0:
-        if atomic_load(&e.stop):
+        if atomic_load(&e.stop) and e.queue is NULL:
             result = STOP
-        elif e.leader is w:
+        elif e.leader is w and not atomic_load(&e.stop):
             atomic_store(&e.leader_busy, 0)
             break
         elif e.queue is not NULL:
@@ -189,6 +215,8 @@ cdef int find_work(engine_t* e, worker_t* w) noexcept nogil:
             e.leader = w
             if w.help:
                 w.help = e.helping = False
+            if e.guard is NULL:
+                unpark(e)
             break
         elif w.help:
             break
@@ -198,21 +226,21 @@ cdef int find_work(engine_t* e, worker_t* w) noexcept nogil:
             pthread_mutex_unlock(&e.lock)
             waiting[0].fd = e.timer_fd
             waiting[1].fd = e.wake_fd
-            waiting[0].events = waiting[1].events = POLLIN
-            poll(waiting, 2, -1)
+            waiting[2].fd = e.guard_fd
+            waiting[0].events = waiting[1].events = waiting[2].events = POLLIN
+            poll(waiting, 3, -1)
             read_fd(e.timer_fd, &fired, sizeof(fired))
+            read_fd(e.guard_fd, &fired, sizeof(fired))
             now = monotonic_ns()
             pthread_mutex_lock(&e.lock)
             e.idle -= 1
             e.guard = NULL
             busy = atomic_load(&e.leader_busy)
-            if busy and now - busy >= e.patience_ns:
+            if busy and now - busy >= PATIENCE:
                 atomic_store(&e.leader_busy, 0)
-                e.leader = w
-                unpark(e)           # the next guard
-                break
-            if busy:
-                timer_arm(e.timer_fd, e.patience_ns - (now - busy))
+                e.leader = NULL
+            elif busy:
+                timer_arm(e.timer_fd, PATIENCE - (now - busy))
         else:
             w.woken = False
             w.idle = e.parked
@@ -315,18 +343,26 @@ cdef inline bint shared(engine_t* e, request_t* r) noexcept nogil:
 
 # A request that Python must see. True: by this worker, now.
 cdef bint take_miss(engine_t* e, worker_t* w, bint leads) noexcept nogil:
-    cdef bint mine = True
+    cdef bint mine = True, hand = False
     if shared(e, &w.request) and not join_flight(e, w):
         return False
-    if leads:
-        pthread_mutex_lock(&e.lock)
-        if e.guard is NULL:
-            mine = not put_in_queue(e, w)
-        else:
-            atomic_store(&e.leader_busy, monotonic_ns())
-        pthread_mutex_unlock(&e.lock)
-        if mine:
-            timer_arm(e.timer_fd, e.patience_ns)
+    w.python_since = monotonic_ns()
+    if not leads:
+        return True
+    pthread_mutex_lock(&e.lock)
+    if e.guard is NULL:
+        mine = not put_in_queue(e, w)
+    elif e.expected_ns[w.request.op] < HANDOVER:
+        atomic_store(&e.leader_busy, w.python_since)
+    else:
+        e.leader = NULL
+        hand = True
+    pthread_mutex_unlock(&e.lock)
+    if hand:
+        wake_guard(e)
+        w.python_since = monotonic_ns()
+    elif mine:
+        timer_arm(e.timer_fd, PATIENCE)
     return mine
 
 
@@ -522,7 +558,7 @@ cdef void scatter_flight(engine_t* e, flight_t* f) noexcept nogil:
         pthread_mutex_lock(&e.lock)
         append_to_queue(e, waiter)
         if unpark(e) is NULL:
-            timer_arm(e.timer_fd, 1)    # so that the guard looks
+            wake_guard(e)
         pthread_mutex_unlock(&e.lock)
         waiter = following
     free_flight(f)
@@ -575,6 +611,7 @@ cdef class Call:
     cdef object loop
     cdef object coroutine
     cdef object task
+    cdef bint cancelled
     cdef Loan loan
     cdef char* name         # a copy of the request's
 
@@ -590,7 +627,8 @@ cdef class Call:
 
     def interrupt(self) -> None:
         """From any thread: let the loop cancel the coroutine if the request was interrupted."""
-        if atomic_load(&self.request.interrupted) and self.task is not None:
+        if atomic_load(&self.request.interrupted) and self.task is not None and not self.cancelled:
+            self.cancelled = True
             try:
                 self.loop.call_soon_threadsafe(self.task.cancel)
             except RuntimeError:
@@ -626,7 +664,7 @@ cdef class Engine:
     cdef object __weakref__
 
     def __cinit__(self, list handlers, Tree tree, list args, *, object coalesce=(), object unshared_open=None, object spawn,
-                  object event_loop, int spin_us=50, int patience_us=100, int max_threads=64, bint immutable=False,
+                  object event_loop, int spin_us=50, int max_threads=64, bint immutable=False,
                   bint passthrough=True, dict connection=None) -> None:
         cdef engine_t* e = <engine_t*>calloc(1, sizeof(engine_t))
         cdef ops_t ops
@@ -639,7 +677,7 @@ cdef class Engine:
         if e is NULL:
             raise MemoryError
         self.e = e
-        e.wake_fd = e.timer_fd = e.attention_fd = e.fd = -1
+        e.wake_fd = e.timer_fd = e.guard_fd = e.attention_fd = e.fd = -1
         self.handlers = handlers
         self.tree = tree
         self.spawn = spawn
@@ -650,7 +688,6 @@ cdef class Engine:
         e.tree = tree.t if tree is not None else NULL
         e.handles.next = e.handles.prev = &e.handles
         e.spin_ns = spin_us * 1000
-        e.patience_ns = patience_us * 1000
         e.max_threads = max_threads + 1     # the leader, and as many in Python
         e.parallel = len(os.sched_getaffinity(0)) > 1
         if not e.parallel:
@@ -659,6 +696,7 @@ cdef class Engine:
         for op in range(OPS):
             e.handled[op] = handlers[op] is not None
             e.coalesced[op] = OPERATIONS[op] in coalesce
+            e.expected_ns[op] = HANDOVER        # until it is known
         if e.tree is not NULL:
             e.tree.ask = e.handled[OP_LOOKUP]
         for name, value in (connection or {}).items():
@@ -683,8 +721,9 @@ cdef class Engine:
         pthread_mutex_init(&e.backing_lock, NULL)
         e.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         e.attention_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        e.guard_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         e.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)
-        if e.wake_fd < 0 or e.attention_fd < 0 or e.timer_fd < 0:
+        if e.wake_fd < 0 or e.attention_fd < 0 or e.guard_fd < 0 or e.timer_fd < 0:
             raise OSError(errno, os.strerror(errno))
         memset(&ops, 0, sizeof(ops))
         ops.ops.init = on_init
@@ -733,7 +772,7 @@ cdef class Engine:
             notice = e.notices
             e.notices = notice.next
             free(notice)
-        for fd in (e.wake_fd, e.timer_fd, e.attention_fd):
+        for fd in (e.wake_fd, e.timer_fd, e.guard_fd, e.attention_fd):
             if fd >= 0:
                 close(fd)
         free(e)
@@ -827,7 +866,13 @@ cdef class Engine:
             e.threads += 1
         pthread_mutex_unlock(&e.lock)
         if more:
-            self.spawn(self.work)
+            try:
+                self.spawn(self.work)
+            except RuntimeError as error:
+                log.warning("no more threads: %s", error)
+                pthread_mutex_lock(&e.lock)
+                e.threads -= 1
+                pthread_mutex_unlock(&e.lock)
         handler = self.unshared_open if r.unshared else self.handlers[r.op]
         try:
             if handler is None:
@@ -914,6 +959,7 @@ cdef class Engine:
             r.req = NULL
             clear(r)
             with nogil:
+                learn(e, w, r.op)
                 sent = land_flight(e, w, f, error)
             if not sent:
                 log.error("%s said PUBLISHED, but the tree does not have it", what)
@@ -922,6 +968,7 @@ cdef class Engine:
             if result is PUBLISHED and r.op != OP_CREATE:
                 claimed = claim(r)
                 with nogil:
+                    learn(e, w, r.op)
                     sent = not claimed or serve_published(r, r.began)
                 if not sent:
                     log.error("%s of inode %d said PUBLISHED, but the tree does not have it", OPERATIONS[r.op], r.ino)
@@ -936,8 +983,12 @@ cdef class Engine:
         if r.op == OP_RELEASE or r.op == OP_RELEASEDIR:
             release_handle(r)
         with nogil:
+            learn(e, w, r.op)
             claimed = claim(r)
             sent = claimed and send(r)
+            if w is not NULL:
+                w.counters[r.op].errors += r.error != 0
+                w.counters[r.op].ns += monotonic_ns() - r.began
         if not sent:
             undo(r, self.handlers)
         r.req = NULL
@@ -1036,6 +1087,10 @@ cdef class Engine:
             for call in list(self.calls):
                 call.interrupt()
 
+    def run_coroutine(self, coroutine: object) -> None:
+        """Run what no request waits for on the event loop. From any thread."""
+        asyncio.run_coroutine_threadsafe(coroutine, self.event_loop())
+
     def stop(self) -> None:
         """Let every worker return. From any thread, more than once."""
         with nogil:
@@ -1045,8 +1100,8 @@ cdef class Engine:
         return atomic_load(&self.e.stop) != 0
 
     def running(self) -> int:
-        """Workers that have not returned."""
-        return self.e.threads
+        """Workers that have not returned, and coroutines that have not answered."""
+        return self.e.threads + len(self.calls)
 
     def abandon(self) -> int:
         """Answer what handlers still have, with ENOTCONN; what they say later is dropped. Returns how many."""
@@ -1085,6 +1140,8 @@ cdef class Engine:
             if call.request.flight is NULL and claim(&call.request):
                 fuse_reply_err(call.request.req, ENOTCONN)
                 count += 1
+            atomic_store(&call.request.interrupted, 1)
+            call.interrupt()
         return count
 
     def stats(self) -> dict:

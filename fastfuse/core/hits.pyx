@@ -78,7 +78,7 @@ cdef int reply_missing(request_t* r) noexcept nogil:
         atomic_or(&parent.dir.flags, DIR_NEGATIVE)
     pthread_rwlock_unlock(&t.lock)
     memset(&out, 0, sizeof(out))
-    fill_timeout(t.negative_ns, 0, &out.entry_valid, &out.entry_valid_nsec)
+    fill_timeout(t.negative_ns, &out.entry_valid, &out.entry_valid_nsec)
     return fuse_reply_buf(r.req, <char*>&out, sizeof(out))
 
 
@@ -99,7 +99,7 @@ cdef bint take_entry(request_t* r, fuse_entry_out* out, int64_t now, bint* missi
             if not retire:
                 found = True
                 node_known(t, node)
-                fill_entry(node, out, now)
+                fill_entry(node, out)
     pthread_rwlock_unlock(&t.lock)
     if retire:
         tree_retire(t, node)
@@ -129,7 +129,7 @@ cdef bint hit_getattr(request_t* r, int64_t now) noexcept nogil:
     found = node is not NULL and (
         node.attr_expiry > now or node.flags & NODE_ORPHAN or not r.engine.handled[OP_GETATTR])
     if found:
-        fill_attr(node, &out, now)
+        fill_attr(node, &out)
     pthread_rwlock_unlock(&t.lock)
     if found:
         fuse_reply_buf(r.req, <char*>&out, sizeof(out))
@@ -474,7 +474,7 @@ cdef void reply_listing_plus(request_t* r, listing_t* listing, size_t end, int64
                 node = node_child(t, folder, name, record.namelen)
         if node is not NULL and node.entry_expiry > now and node.attr_expiry > now:
             node_known(t, node)
-            fill_entry(node, &plus.entry_out, now)
+            fill_entry(node, &plus.entry_out)
         else:
             memset(&plus.entry_out, 0, sizeof(fuse_entry_out))
         used += size + sizeof(fuse_entry_out)

@@ -160,6 +160,7 @@ cdef struct worker_t:
     bint help               # woken to receive beside the leader [engine.lock]
     pthread_cond_t cond
     int64_t in_python       # atomic
+    int64_t python_since    # CLOCK_MONOTONIC ns; 0: nothing to measure
     PyObject* garbage[2]    # dropped when this thread has the GIL next
 
 
@@ -193,13 +194,14 @@ cdef struct engine_t:
     int fd                  # the device
     int wake_fd             # eventfd: ends the poll of the leader
     int timer_fd            # wakes the guard when the leader stays in Python
+    int guard_fd            # eventfd: the guard is to look for work
     int attention_fd        # eventfd: the service thread has something to do
     int64_t stop            # atomic
     int64_t spin_ns
-    int64_t patience_ns     # how long a leader may be in Python before the guard takes over
+    int64_t expected_ns[42] # OPS; how long Python is expected to take (a guess, not guarded)
     pthread_mutex_t lock    # below the tree's
     worker_t* workers       # [lock]
-    worker_t* leader        # who receives; may be in Python for less than patience_ns [lock]
+    worker_t* leader        # who receives, or is in Python for a moment [lock]
     worker_t* guard         # who takes over [lock]
     worker_t* parked        # [lock]
     int64_t leader_busy     # atomic; since when the leader is in Python, 0: it is not

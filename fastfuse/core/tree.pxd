@@ -113,9 +113,10 @@ cdef node_t* node_at(tree_t* t, uint64_t ino) noexcept nogil
 cdef node_t* node_child(tree_t* t, node_t* parent, const char* name, size_t length) noexcept nogil
 # Has its content ended while it is open?
 cdef bint node_retired(node_t* node, int64_t now) noexcept nogil
-cdef void fill_entry(node_t* node, fuse_entry_out* out, int64_t now) noexcept nogil
-cdef void fill_attr(node_t* node, fuse_attr_out* out, int64_t now) noexcept nogil
-cdef void fill_timeout(int64_t expiry, int64_t now, uint64_t* sec, uint32_t* nsec) noexcept nogil
+cdef void fill_entry(node_t* node, fuse_entry_out* out) noexcept nogil
+cdef void fill_attr(node_t* node, fuse_attr_out* out) noexcept nogil
+# FOREVER_NS, or the ns that are left.
+cdef void fill_timeout(int64_t left, uint64_t* sec, uint32_t* nsec) noexcept nogil
 cdef void node_known(tree_t* t, node_t* node) noexcept nogil
 cdef void content_used(tree_t* t, content_t* content) noexcept nogil
 

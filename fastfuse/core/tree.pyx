@@ -461,9 +461,8 @@ cdef void listing_changed(node_t* parent, node_t* came) noexcept nogil:
 
 # ---- answers ----------------------------------------------------------------------------------------------------
 
-cdef void fill_timeout(int64_t expiry, int64_t now, uint64_t* sec, uint32_t* nsec) noexcept nogil:
-    cdef int64_t left = expiry - now
-    if expiry == FOREVER_NS:
+cdef void fill_timeout(int64_t left, uint64_t* sec, uint32_t* nsec) noexcept nogil:
+    if left == FOREVER_NS:
         sec[0] = FOREVER_SEC
         nsec[0] = 0
     elif left <= 0:
@@ -474,7 +473,12 @@ cdef void fill_timeout(int64_t expiry, int64_t now, uint64_t* sec, uint32_t* nse
         nsec[0] = left % 1000000000
 
 
-cdef void fill_entry(node_t* node, fuse_entry_out* out, int64_t now) noexcept nogil:
+# What is left now: the answer of a slow handler may be older than the request that is answered with it.
+cdef inline int64_t left_of(int64_t expiry) noexcept nogil:
+    return FOREVER_NS if expiry == FOREVER_NS else expiry - monotonic_ns()
+
+
+cdef void fill_entry(node_t* node, fuse_entry_out* out) noexcept nogil:
     cdef int64_t expiry = node.entry_expiry
     # The name must be looked up again when the content ends: only then can a content that is still open be told from
     # its successor.
@@ -482,13 +486,13 @@ cdef void fill_entry(node_t* node, fuse_entry_out* out, int64_t now) noexcept no
         expiry = node.content_expiry
     out.nodeid = node.attr.ino
     out.generation = node.generation
-    fill_timeout(expiry, now, &out.entry_valid, &out.entry_valid_nsec)
-    fill_timeout(0 if node.flags & NODE_UNSIZED else node.attr_expiry, now, &out.attr_valid, &out.attr_valid_nsec)
+    fill_timeout(left_of(expiry), &out.entry_valid, &out.entry_valid_nsec)
+    fill_timeout(0 if node.flags & NODE_UNSIZED else left_of(node.attr_expiry), &out.attr_valid, &out.attr_valid_nsec)
     out.attr = node.attr
 
 
-cdef void fill_attr(node_t* node, fuse_attr_out* out, int64_t now) noexcept nogil:
-    fill_timeout(0 if node.flags & NODE_UNSIZED else node.attr_expiry, now, &out.attr_valid, &out.attr_valid_nsec)
+cdef void fill_attr(node_t* node, fuse_attr_out* out) noexcept nogil:
+    fill_timeout(0 if node.flags & NODE_UNSIZED else left_of(node.attr_expiry), &out.attr_valid, &out.attr_valid_nsec)
     out.dummy = 0
     out.attr = node.attr
 
@@ -670,10 +674,12 @@ cdef class Tree:
         cdef const char* segment
         cdef node_t* parent
         cdef node_t* node
-        cdef node_t* made = NULL
-        cdef uint64_t made_in = 0, ino = 0, changed = 0, parent_ino
-        cdef bint dead = False, negative = False
-        cdef size_t length
+        cdef node_t* made = NULL        # the first new name on the way, and where it is
+        cdef node_t* made_in = NULL
+        cdef const char* made_name = NULL
+        cdef size_t length, made_length = 0
+        cdef uint64_t ino = 0, changed = 0, parent_ino = 0
+        cdef bint dead = False, negative = False, renamed = False
         cdef int error = 0
         cdef int64_t mtime = 0
         cdef uint32_t owner = 0, group = 0
@@ -717,7 +723,9 @@ cdef class Tree:
                 listing_changed(parent, node)
                 if made is NULL:
                     made = node
-                    made_in = parent.attr.ino
+                    made_in = parent
+                    made_name = segment
+                    made_length = length
             parent = node
         if error == 0 and node is not NULL and node.attr.mode & S_IFMT != mode & S_IFMT:
             if node.dir is not NULL and node.dir.first is not NULL:
@@ -741,10 +749,12 @@ cdef class Tree:
                 listing_changed(parent, node)
                 if node.dir is not NULL:
                     parent.attr.nlink += 1
-                negative = parent.dir.flags & DIR_NEGATIVE or changed
                 if made is NULL:
                     made = node
-                    made_in = parent.attr.ino
+                    made_in = parent
+                    made_name = segment
+                    made_length = length
+                renamed = changed != 0
                 changed = 0
         elif error == 0:
             changed = node.attr.ino if self.known(node) else 0
@@ -760,9 +770,9 @@ cdef class Tree:
                 dead = self.put_content(node, content, FOREVER_NS, False) or dead
                 content = NULL
             ino = node.attr.ino
-            if made is not NULL:
-                made_in = made_in if self.known(node_at(t, made_in)) else 0
-        parent_ino = parent.attr.ino
+            if made is not NULL and self.known(made_in):
+                parent_ino = made_in.attr.ino
+                negative = renamed or made_in.dir.flags & DIR_NEGATIVE
         if content is not NULL:
             dead = content_unref(content) or dead
         self.unlock(dead)
@@ -774,9 +784,9 @@ cdef class Tree:
             raise FuseError(error, f"{path!r}: {os.strerror(error)}")
         if t.notice is not NULL:
             if negative:
-                self.notice(NOTICE_ENTRY, parent_ino, segment, length)
-            if made_in:
-                self.notice(NOTICE_INODE, made_in, NULL, 0)
+                self.notice(NOTICE_ENTRY, parent_ino, made_name, made_length)
+            if parent_ino:
+                self.notice(NOTICE_INODE, parent_ino, NULL, 0)
             if changed:
                 self.notice(NOTICE_INODE, changed, NULL, 0)
         return ino
@@ -1173,20 +1183,33 @@ cdef class Tree:
         self.unlock(False)
         return attr_from_kernel(&attr)
 
-    def content(self, uint64_t ino) -> Content | None:
-        """The content that the tree would serve, None if it has none or it has expired."""
+    def fresh(self, uint64_t ino) -> bool:
+        """Whether a lookup of *ino* is answered without asking anybody: its entry and attributes have not expired."""
+        cdef int64_t now = monotonic_ns()
+        cdef node_t* node
+        self.lock()
+        node = self.get(ino)
+        fresh = node.entry_expiry > now and node.attr_expiry > now and not node_retired(node, now)
+        self.unlock(False)
+        return fresh
+
+    def content(self, uint64_t ino, *, bint stale=False) -> Content | None:
+        """The content that the tree would serve, None if it has none or it has expired. *stale*: expired or not."""
         cdef node_t* node
         cdef content_t* content = NULL
         self.lock()
         node = self.get(ino)
-        if node.content is not NULL and node.content_expiry > monotonic_ns():
+        if node.content is not NULL and (stale or node.content_expiry > monotonic_ns()):
             content = node.content
             content_ref(content)
         self.unlock(False)
         return None if content is NULL else content_wrap(content)
 
-    def listing(self, uint64_t ino) -> list[tuple[bytes, int]] | None:
-        """(name, type bits of the mode) of what the directory lists, without "." and ".."; None if nobody said."""
+    def listing(self, uint64_t ino, *, bint stale=False) -> list[tuple[bytes, int]] | None:
+        """(name, type bits of the mode) of what the directory lists, without "." and "..".
+
+        None if nobody said, or it has expired; *stale*: expired or not.
+        """
         cdef node_t* node
         cdef listing_t* listing = NULL
         cdef fuse_dirent* record
@@ -1194,7 +1217,8 @@ cdef class Tree:
         cdef list pairs = []
         self.lock()
         node = self.get(ino)
-        if node.dir is not NULL and node.dir.listing is not NULL and node.dir.expiry > monotonic_ns():
+        if (node.dir is not NULL and node.dir.listing is not NULL
+                and (stale or node.dir.expiry > monotonic_ns())):
             listing = node.dir.listing
             atomic_add(&listing.refs, 1)
             size = listing.size

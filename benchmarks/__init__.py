@@ -1,0 +1,1 @@
+"""`pytest benchmarks/` measures each server that runs here beside tmpfs and a C server."""

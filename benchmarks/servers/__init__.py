@@ -1,0 +1,1 @@
+"""The servers in Python: `python -m benchmarks.servers.NAME SOURCE MOUNTPOINT`."""
