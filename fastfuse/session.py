@@ -47,8 +47,8 @@ class Session:
     handlers run at once. *spin_us*: how long a worker looks for the next request before it sleeps (0 on one CPU).
     *immutable*: everything is in the tree for good, so that open and close cost the kernel no request. *passthrough*:
     let the kernel read contents in files by itself where it can. *want* and *unwanted* name CAPABILITIES; the other
-    settings are those of struct fuse_conn_info, in bytes or requests, None for libfuse's own. *read_ahead* is in bytes;
-    beyond 128 KiB it takes root. *debug* has libfuse print every request and answer on standard error.
+    settings are those of struct fuse_conn_info, in bytes or requests, None for libfuse's own. *read_ahead* is in bytes,
+    None for the kernel's 128 KiB; to set it takes root, and others go without. *debug* has libfuse print every request and answer on standard error.
 
     A session is used once: `run()`, or `with session:`, or mount, start and close one by one. Any thread may call any
     method. Raises ValueError for options that make no sense.
@@ -71,11 +71,13 @@ class Session:
         max_background: int | None = None,
         congestion_threshold: int | None = None,
         time_gran: int | None = None,
-        read_ahead: int | None = None,
+        read_ahead: int | None = 1 << 20,
         debug: bool = False,
     ) -> None:
         if threads < 1:
             raise ValueError("threads is at least 1")
+        if immutable:
+            check_immutable(ops)
         options = [option for word in options for option in word.split(",")]
         check_options(options)
         self.ops = ops
@@ -269,6 +271,19 @@ class Session:
                 self._loop.run_until_complete(asyncio.wait(left, timeout=GRACE))
         finally:
             self._loop.close()
+
+
+def check_immutable(ops: Operations) -> None:
+    """Everything must be in the tree with its content, and nothing left to ask. Raises ValueError naming what is not."""
+    if ops.tree is None:
+        raise ValueError("immutable: there is no tree")
+    asked = [name for name, handler in zip(OPERATIONS, handlers_of(ops, OPERATIONS), strict=True) if handler]
+    changing = sorted(set(asked) - {"getxattr", "listxattr", "statfs", "ioctl"})
+    if changing:
+        raise ValueError(f"immutable: {', '.join(changing)} of {type(ops).__name__} may say something else")
+    path = ops.tree.unfinished()
+    if path is not None:
+        raise ValueError(f"immutable: {os.fsdecode(path)} is not published with its content")
 
 
 def capabilities(names: Collection[str]) -> int:

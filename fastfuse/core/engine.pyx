@@ -15,7 +15,7 @@ import os
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
-from libc.errno cimport EAGAIN, EINTR, EIO, ENOENT, ENOSYS, ENOTCONN, EROFS, errno
+from libc.errno cimport EAGAIN, EINTR, EIO, ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EROFS, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strcmp, strdup
@@ -65,10 +65,9 @@ cdef void on_init(void* userdata, fuse_conn_info* conn) noexcept nogil:
         conn.max_write = c.max_write
     if c.max_readahead:
         conn.max_readahead = c.max_readahead
-    if c.max_background:
-        conn.max_background = c.max_background
-    if c.congestion_threshold:
-        conn.congestion_threshold = c.congestion_threshold
+    # The kernel's 12 would let a dozen slow handlers hold up all direct and read-ahead requests.
+    conn.max_background = c.max_background if c.max_background else 128
+    conn.congestion_threshold = c.congestion_threshold if c.congestion_threshold else conn.max_background * 3 // 4
     if c.time_gran:
         conn.time_gran = c.time_gran
     conn.want = (conn.want | (c.want & conn.capable)) & ~c.unwanted
@@ -1084,6 +1083,10 @@ cdef class Engine:
                 tell_kernel(e)
                 answer_interrupted(e)
             reap()
+            if e.backing_error:
+                why = "not agreed" if e.backing_error == EOPNOTSUPP else os.strerror(e.backing_error)
+                log.info("files are read through this process, not by the kernel itself (passthrough: %s)", why)
+                e.backing_error = 0
             for call in list(self.calls):
                 call.interrupt()
 

@@ -1,6 +1,6 @@
 """Hits: what the tree knows is answered here, without the GIL."""
 
-from libc.errno cimport EACCES, EFAULT, EIO, ENOENT, ENOMEM, ENOSYS, errno
+from libc.errno cimport EACCES, EFAULT, EIO, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
@@ -200,18 +200,21 @@ cdef bint hit_statfs(request_t* r, int64_t now) noexcept nogil:
 # Can the kernel read the content by itself? The first open of it decides for its life: the kernel refuses to mix.
 cdef int backing(engine_t* e, content_t* content) noexcept nogil:
     cdef fuse_backing_map said
-    if not e.passthrough or content.fd < 0:
+    if content.fd < 0:
         return 0
     pthread_mutex_lock(&e.backing_lock)
     if content.backing_id == 0:
         memset(&said, 0, sizeof(said))
         said.fd = content.fd
-        content.backing_id = ioctl(e.fd, FUSE_DEV_IOC_BACKING_OPEN, &said)
-        if content.backing_id <= 0:
-            content.backing_id = -errno if errno else -1
-            atomic_add(&e.backing_refused, 1)
+        content.backing_id = ioctl(e.fd, FUSE_DEV_IOC_BACKING_OPEN, &said) if e.passthrough else -1
+        if content.backing_id > 0:
+            e.backing_opened += 1
         else:
-            atomic_add(&e.backing_opened, 1)
+            content.backing_id = -1
+            e.backing_refused += 1
+            if e.backing_refused == 1:
+                e.backing_error = errno if e.passthrough else EOPNOTSUPP
+                call_service(e)     # which says so in the log
     pthread_mutex_unlock(&e.backing_lock)
     return content.backing_id if content.backing_id > 0 else 0
 

@@ -215,8 +215,9 @@ cdef struct engine_t:
     flight_t* flights       # [lock]
     handle_t handles        # list head of open handles [lock]
     pthread_mutex_t backing_lock    # above nothing; held over the ioctl
-    int64_t backing_opened  # atomic; contents that the kernel reads by itself
-    int64_t backing_refused # atomic
+    int64_t backing_opened  # contents that the kernel reads by itself [backing_lock]
+    int64_t backing_refused # [backing_lock]
+    int backing_error       # why the first was refused [backing_lock]; 0 once the log has it
     notice_t* notices       # what the kernel is to be told [lock]
     notice_t* notices_tail
     int64_t interrupts      # atomic; a waiting request was interrupted

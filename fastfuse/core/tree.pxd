@@ -94,6 +94,7 @@ cdef struct tree_t:
 cdef class Tree:
     cdef tree_t* t
     cdef uint32_t uid, gid
+    cdef content_t* empty   # what all empty published files share
     cdef void lock(self) noexcept
     cdef int unlock(self, bint dead) except -1
     cdef void notice(self, notice_kind kind, uint64_t ino, const char* name, size_t length) noexcept

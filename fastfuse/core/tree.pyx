@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.stat cimport S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
-from fastfuse.core.content cimport content_from, content_ref, content_t, content_unref, content_wrap, reap
+from fastfuse.core.content cimport Content, content_from, content_ref, content_t, content_unref, content_wrap, reap
 from fastfuse.core.libfuse cimport (
     FUSE_NAME_OFFSET, fuse_attr, fuse_attr_out, fuse_dirent, fuse_entry_out,
 )
@@ -557,6 +557,7 @@ cdef class Tree:
         self.uid = os.geteuid()
         self.gid = os.getegid()
         t.seed = int.from_bytes(os.urandom(8), "little")
+        self.empty = content_from(b"")
         cdef node_t* root = node_allocate(t)
         if root is NULL:
             raise MemoryError
@@ -589,6 +590,8 @@ cdef class Tree:
         free(t.slabs)
         free(t.buckets)
         free(t)
+        if self.empty is not NULL:
+            content_unref(self.empty)
         reap()
 
     # GIL held. A thread that holds the lock may be off the CPU: wait without the GIL.
@@ -767,6 +770,11 @@ cdef class Tree:
                 split_ns(mtime, &node.attr.mtime, &node.attr.mtimensec)
                 split_ns(mtime, &node.attr.ctime, &node.attr.ctimensec)
             if content is not NULL:
+                if content.size == 0 and content.fd < 0:
+                    # Half of what an empty file costs.
+                    dead = content_unref(content) or dead
+                    content = self.empty
+                    content_ref(content)
                 dead = self.put_content(node, content, FOREVER_NS, False) or dead
                 content = NULL
             ino = node.attr.ino
@@ -792,13 +800,16 @@ cdef class Tree:
         return ino
 
     def publish(self, path: str | bytes, content: object, *, mode: int = 0o444, mtime_ns: int | None = None,
-                uid: int | None = None, gid: int | None = None) -> int:
+                uid: int | None = None, gid: int | None = None, memfd: bool = False) -> int:
         """Put a regular file in; return its inode number. What was there is replaced; missing directories are made.
 
-        *content* is held, not copied (see `Content`), never evicted, and does not expire. Whoever has the old content
-        open goes on reading it. Raises ValueError (a bad path), NotADirectoryError, IsADirectoryError, TypeError,
+        *content* is held, not copied (see `Content`), never evicted, and does not expire; with *memfd* it is copied to
+        where the kernel can read it by itself (`Content.in_memfd`). Whoever has the old content open goes on reading
+        it. Raises ValueError (a bad path), NotADirectoryError, IsADirectoryError, TypeError,
         OSError (a `pathlib.Path` that does not open).
         """
+        if memfd:
+            content = Content.in_memfd(content)
         return self.put(path, S_IFREG | (mode & 0o7777), content_from(content), mtime_ns, uid, gid)
 
     def mkdir(self, path: str | bytes, *, mode: int = 0o555, mtime_ns: int | None = None) -> int:
@@ -1233,6 +1244,20 @@ cdef class Tree:
             position += dirent_size(record.namelen)
         listing_unref(listing)
         return pairs
+
+    def unfinished(self) -> bytes | None:
+        """The path of something that is not published with its content, so that somebody may have to be asked."""
+        cdef node_t* node
+        cdef uint64_t slot, ino = 0
+        self.lock()
+        for slot in range(self.t.slots):
+            node = slot_node(self.t, slot)
+            if node.flags & NODE_USED and not node.flags & NODE_ORPHAN and (
+                    not node.flags & NODE_PUBLISHED or (node.attr.mode & S_IFMT == S_IFREG and node.content is NULL)):
+                ino = node.attr.ino
+                break
+        self.unlock(False)
+        return self.path(ino) if ino else None
 
     def stats(self) -> dict[str, int]:
         """nodes (with a name), known (that the kernel holds), bytes (of contents), cached (of them evictable), evictions."""
