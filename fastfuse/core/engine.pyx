@@ -460,7 +460,8 @@ cdef void on_notice(void* to, notice_kind kind, uint64_t ino, const char* name, 
         notice.ino = ino
         notice.length = length
         notice.next = NULL
-        memcpy(notice.name, name, length)
+        if length:
+            memcpy(notice.name, name, length)
         notice.name[length] = 0
         if e.notices_tail is NULL:
             e.notices = notice
