@@ -43,7 +43,7 @@ class Operations:
     """
 
     #: The part of the file system that is answered in C. lookup, getattr, open, opendir and readlink are only called
-    #: for what it does not know; they may put it there and return `PUBLISHED`.
+    #: for what it does not know; they may put it there and return `PUBLISHED`, as may mknod, mkdir, symlink, link, create.
     tree: Tree | None = None
 
     #: Of those five, the ones whose identical concurrent requests share one call. They must return `PUBLISHED`; `ctx`
@@ -80,11 +80,11 @@ class Operations:
         """Where the symbolic link *ino* points to."""
         raise NotImplementedError
 
-    def mknod(self, ctx: Context, parent: int, name: bytes, mode: int, rdev: int) -> Answer[Entry]:
+    def mknod(self, ctx: Context, parent: int, name: bytes, mode: int, rdev: int) -> Answer[Entry | Published]:
         """Make a file, device, fifo or socket; lookup count + 1."""
         raise NotImplementedError
 
-    def mkdir(self, ctx: Context, parent: int, name: bytes, mode: int) -> Answer[Entry]:
+    def mkdir(self, ctx: Context, parent: int, name: bytes, mode: int) -> Answer[Entry | Published]:
         """Make a directory; lookup count + 1."""
         raise NotImplementedError
 
@@ -96,7 +96,7 @@ class Operations:
         """Take an empty directory away. The inode lives until it is forgotten."""
         raise NotImplementedError
 
-    def symlink(self, ctx: Context, link: bytes, parent: int, name: bytes) -> Answer[Entry]:
+    def symlink(self, ctx: Context, link: bytes, parent: int, name: bytes) -> Answer[Entry | Published]:
         """Make *name*, a symbolic link that points to *link*; lookup count + 1."""
         raise NotImplementedError
 
@@ -106,7 +106,7 @@ class Operations:
         """Move a name. *flags*: RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2) of rename(2), else 0."""
         raise NotImplementedError
 
-    def link(self, ctx: Context, ino: int, newparent: int, newname: bytes) -> Answer[Entry]:
+    def link(self, ctx: Context, ino: int, newparent: int, newname: bytes) -> Answer[Entry | Published]:
         """Give *ino* one more name; lookup count + 1."""
         raise NotImplementedError
 
@@ -185,7 +185,7 @@ class Operations:
         """access(2): raises FuseError(EACCES). Not called with the mount option default_permissions."""
         raise NotImplementedError
 
-    def create(self, ctx: Context, parent: int, name: bytes, mode: int, fi: FileInfo) -> Answer[Entry]:
+    def create(self, ctx: Context, parent: int, name: bytes, mode: int, fi: FileInfo) -> Answer[Entry | Published]:
         """Make a regular file and open it; set `fi` as in open; lookup count + 1."""
         raise NotImplementedError
 

@@ -15,7 +15,7 @@ import os
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
-from libc.errno cimport EAGAIN, EINTR, EIO, ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EROFS, errno
+from libc.errno cimport EAGAIN, EINTR, EIO, ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EROFS, ESTALE, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strcmp, strdup
@@ -582,8 +582,9 @@ cdef bint land_flight(engine_t* e, worker_t* w, flight_t* f, int error) noexcept
                 send(waiter)
             # What was fresh when the flight began is an answer, however short its life.
             elif not serve(waiter, began):
+                # Somebody ended the fact at once, or the cache is too small for it: on ESTALE the kernel asks again.
                 served = False
-                fuse_reply_err(waiter.req, EIO)
+                fuse_reply_err(waiter.req, ESTALE)
         free(waiter)
         waiter = following
     free_flight(f)
@@ -962,7 +963,7 @@ cdef class Engine:
                 learn(e, w, r.op)
                 sent = land_flight(e, w, f, error)
             if not sent:
-                log.error("%s said PUBLISHED, but the tree does not have it", what)
+                log.warning("%s said PUBLISHED, but the tree does not have it (any more)", what)
             return 0
         if not failed:
             if result is PUBLISHED and r.op != OP_CREATE:
@@ -971,8 +972,9 @@ cdef class Engine:
                     learn(e, w, r.op)
                     sent = not claimed or serve_published(r, r.began)
                 if not sent:
-                    log.error("%s of inode %d said PUBLISHED, but the tree does not have it", OPERATIONS[r.op], r.ino)
-                    fuse_reply_err(r.req, EIO)
+                    log.warning("%s of inode %d said PUBLISHED, but the tree does not have it (any more)",
+                                OPERATIONS[r.op], r.ino)
+                    fuse_reply_err(r.req, ESTALE)
                 r.req = NULL
                 clear(r)
                 return 0
