@@ -242,7 +242,7 @@ cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
             content = node.content
             content_ref(content)
             atomic_add(&node.opens, 1)
-            if atomic_or(&node.flags, NODE_CACHED) & NODE_CACHED:
+            if node.flags & NODE_CACHED:
                 out.open_flags = FOPEN_KEEP_CACHE
     pthread_rwlock_unlock(&t.lock)
     if content is NULL:
@@ -297,6 +297,17 @@ cdef int reply_content(request_t* r, content_t* content) noexcept nogil:
     return fuse_reply_buf(r.req, r.worker.scratch, size)
 
 
+# The kernel reads of an open file: its page cache is of this content from now on. Not from the open on: one that said
+# KEEP_CACHE, while the kernel was not done yet with one that did not, would keep the pages of an earlier content.
+cdef inline void note_read(request_t* r) noexcept nogil:
+    cdef handle_t* handle = r.handle
+    if handle.node is not NULL and not handle.read:
+        handle.read = True
+        pthread_rwlock_rdlock(&r.engine.tree.lock)
+        atomic_or(&handle.node.flags, NODE_CACHED)
+        pthread_rwlock_unlock(&r.engine.tree.lock)
+
+
 cdef bint hit_read(request_t* r, int64_t now) noexcept nogil:
     cdef tree_t* t = r.engine.tree
     cdef content_t* content = NULL
@@ -304,6 +315,7 @@ cdef bint hit_read(request_t* r, int64_t now) noexcept nogil:
     if r.handle is not NULL:
         if r.handle.content is NULL:
             return False
+        note_read(r)
         reply_content(r, r.handle.content)
         return True
     if t is NULL:
@@ -367,7 +379,7 @@ cdef listing_t* listing_of(request_t* r, int64_t now, node_t** found, size_t* en
                 listing = node.dir.listing
                 atomic_add(&listing.refs, 1)
                 end[0] = listing.size
-                cached[0] = atomic_or(&node.flags, NODE_CACHED) & NODE_CACHED != 0
+                cached[0] = node.flags & NODE_CACHED != 0
                 atomic_add(&node.opens, 1)
                 found[0] = node
         build = listing is NULL and node is not NULL and node.dir is not NULL and not r.engine.handled[OP_OPENDIR]
@@ -419,6 +431,7 @@ cdef bint hit_readdir(request_t* r, int64_t now) noexcept nogil:
         listing = r.handle.listing
         if listing is NULL:
             return False
+        note_read(r)
         reply_listing(r, listing, r.handle.end, now)
         return True
     if e.tree is NULL:

@@ -67,6 +67,7 @@ cdef struct handle_t:
     content_t* content      # what reads are served from, or NULL: they go to the handler
     listing_t* listing      # what readdir is served from, or NULL
     size_t end              # of the listing, when it was opened
+    bint read               # at least once
     PyObject* fi            # the FileInfo that handlers see, or NULL: none has seen it [GIL]
     handle_t* next          # in the engine's list [engine.lock]
     handle_t* prev

@@ -13,7 +13,7 @@ cdef enum:
     NODE_LISTED = 4         # named by its directory's current listing
     NODE_ORPHAN = 8         # has no name any more; lives until the kernel lets go of it
     NODE_UNSIZED = 16       # the size is not known: the kernel is told to ask each time
-    NODE_CACHED = 32        # the kernel's page cache, if it has any, is of this content
+    NODE_CACHED = 32        # the kernel's page cache is of this content: it has read of it
     NODE_KEPT = 64          # its content is counted in the cache
     # dir_t.flags
     DIR_BUILT = 1           # listing is made of the children, so that a new child is appended
@@ -28,7 +28,8 @@ cdef enum notice_kind:
     NOTICE_ATTR             # attributes of ino, before the request in hand is answered
     NOTICE_ENTRY            # the entry (ino, name), positive or negative
 
-# Called without the tree's lock, the GIL held. Copies name. May not wait for a request on the mount.
+# The GIL is held, and for NOTICE_ATTR the tree's lock: may not wait for either, nor for a request on the mount. Copies
+# name.
 ctypedef void (*notice_fn)(void* to, notice_kind kind, uint64_t ino, const char* name, size_t len) noexcept nogil
 
 

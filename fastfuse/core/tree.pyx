@@ -335,13 +335,14 @@ cdef inline void lru_front(tree_t* t, content_t* content) noexcept nogil:
     t.lru.lru_next = content
 
 
-# Evict, least recently opened first, until the bound holds or all is open. The write lock is held.
+# Evict, least recently opened first, until the bound holds or all is open; not the newest, for which an open waits. The
+# write lock is held.
 cdef bint evict(tree_t* t) noexcept nogil:
     cdef content_t* content = t.lru.lru_prev
     cdef content_t* older
     cdef node_t* node
     cdef bint dead = False
-    while content is not &t.lru and t.cached > t.cache_size:
+    while content is not t.lru.lru_next and t.cached > t.cache_size:
         older = content.lru_prev
         node = <node_t*>content.node
         if atomic_load(&node.opens) == 0:
@@ -738,8 +739,10 @@ cdef class Tree:
                 dead = self.displace(node)
                 set_listing(parent, NULL, 0)
                 node = NULL
-        elif error == 0 and node is not NULL and content is not NULL and atomic_load(&node.opens) > 0:
-            # Its readers keep what they opened: the new content gets an inode of its own.
+        elif error == 0 and node is not NULL and content is not NULL and (
+                self.known(node) or atomic_load(&node.opens) > 0):
+            # Its readers keep what they opened, and the kernel may believe the old size for a moment yet: the new
+            # content gets an inode of its own.
             changed = node.attr.ino
             dead = self.displace(node)
             set_listing(parent, NULL, 0)
@@ -990,11 +993,12 @@ cdef class Tree:
         if atomic_load(&node.opens) > 0 and node.content is not NULL:
             self.unlock(content_unref(said))
             return
-        stale = self.known(node) and (node.attr.size != <uint64_t>said.size)
+        stale = self.known(node) and node.attr.size != <uint64_t>said.size
         dead = self.put_content(node, said, expiry, evictable)
-        self.unlock(dead)
         if stale:
+            # Before the lock goes, after which anybody may open it: nobody reads the new content with the old size.
             self.notice(NOTICE_ATTR, ino, NULL, 0)
+        self.unlock(dead)
 
     def set_link(self, uint64_t ino, target: str | bytes, timeout: float) -> None:
         """Say where a symbolic link points to, for *timeout* seconds."""
