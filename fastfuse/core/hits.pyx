@@ -304,7 +304,8 @@ cdef inline void note_read(request_t* r) noexcept nogil:
     if handle.node is not NULL and not handle.read:
         handle.read = True
         pthread_rwlock_rdlock(&r.engine.tree.lock)
-        atomic_or(&handle.node.flags, NODE_CACHED)
+        if handle.listing is NULL or handle.listing is handle.node.dir.listing:
+            atomic_or(&handle.node.flags, NODE_CACHED)
         pthread_rwlock_unlock(&r.engine.tree.lock)
 
 
