@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
 from typing import Any
 
 from fastfuse.mountpoint import MountError
@@ -83,20 +82,35 @@ def mount(ops: Operations, mountpoint: str | os.PathLike[str], foreground: bool,
 
 @contextlib.contextmanager
 def until_signalled(session: Session) -> Iterator[None]:
-    """Let the signals that end a program end the session instead. Only the main thread can; others change nothing."""
+    """Let the signals that end a program end the session instead. Only the main thread can; others change nothing.
+
+    A signal is seen as a byte in a pipe (signal.set_wakeup_fd), by a thread of its own: the main thread may be about to
+    wait, and would not look again, or the GIL may be held.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    seen, tell = os.pipe()
+    os.set_blocking(tell, False)
 
-    def end(number: int, frame: FrameType | None) -> None:
-        session.exit()
+    def watch() -> None:
+        while number := os.read(seen, 1):
+            if number[0] in SIGNALS:
+                session.exit()
 
-    before = {number: signal.signal(number, end) for number in SIGNALS}
+    before = {number: signal.signal(number, lambda number, frame: None) for number in SIGNALS}
+    wakeup = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, name="fastfuse-signals", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(tell)
+        watcher.join()
+        os.close(seen)
 
 
 @contextlib.contextmanager

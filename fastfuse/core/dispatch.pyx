@@ -13,7 +13,7 @@ from fastfuse.core.libfuse cimport (
     fuse_ino_t, fuse_lowlevel_ops, fuse_pollhandle, fuse_release_in, fuse_reply_none, fuse_req_ctx, fuse_req_t,
     fuse_write_in, stat_t,
 )
-from fastfuse.core.platform cimport monotonic_ns
+from fastfuse.core.platform cimport after_request, bump, monotonic_ns
 from fastfuse.core.state cimport *
 
 cdef extern from *:
@@ -53,13 +53,14 @@ cdef inline void with_fi(request_t* r, fuse_file_info* fi) noexcept nogil:
     if fi is not NULL:
         r.has_fi = True
         r.handle = <handle_t*>fi.fh
+        after_request(r.handle)
         r.lock_owner = fi.lock_owner
 
 
 cdef inline void end(request_t* r) noexcept nogil:
     if serve(r, r.began):
         r.req = NULL
-        r.worker.counters[r.op].hits += 1
+        bump(&r.worker.counters[r.op].hits, 1)
 
 
 cdef inline const char* message(request_t* r) noexcept nogil:
@@ -93,7 +94,7 @@ cdef void on_forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forget
     else:
         fuse_reply_none(req)
         r.req = NULL
-        r.worker.counters[OP_FORGET].hits += 1
+        bump(&r.worker.counters[OP_FORGET].hits, 1)
 
 
 cdef void on_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) noexcept nogil:
@@ -177,7 +178,7 @@ cdef void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, fuse_f
     r.flags = fi.flags
     r.size = size
     r.off = off
-    r.worker.bytes_read += size
+    bump(&r.worker.bytes_read, size)
     end(r)
 
 
@@ -190,7 +191,7 @@ cdef void on_write(fuse_req_t req, fuse_ino_t ino, const char* buf, size_t size,
     r.size = size
     r.off = off
     r.write_flags = (<fuse_write_in*>message(r)).write_flags
-    r.worker.bytes_written += size
+    bump(&r.worker.bytes_written, size)
     end(r)
 
 

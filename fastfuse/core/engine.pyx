@@ -172,16 +172,17 @@ cdef void wake_guard(engine_t* e) noexcept nogil:
 # How long does Python take for an operation, until its answer goes? A slow one is believed at once, fast ones only
 # after many.
 cdef void learn(engine_t* e, worker_t* w, int op) noexcept nogil:
-    cdef int64_t took
+    cdef int64_t took, before
     cdef int64_t* expected = &e.expected_ns[op]     # a guess: two threads may overwrite each other's
     if w is NULL or w.python_since == 0:
         return
     took = monotonic_ns() - w.python_since
     w.python_since = 0
-    if took > expected[0]:
-        expected[0] = took if took < 100 * HANDOVER else 100 * HANDOVER
+    before = atomic_load(expected)
+    if took > before:
+        atomic_store(expected, took if took < 100 * HANDOVER else 100 * HANDOVER)
     else:
-        expected[0] -= (expected[0] - took) // 8
+        atomic_store(expected, before - (before - took) // 8)
 
 
 # Wait until there is something to do: lead, help, a queued request, or the end.
@@ -213,7 +214,8 @@ cdef int find_work(engine_t* e, worker_t* w) noexcept nogil:
         elif e.leader is NULL:
             e.leader = w
             if w.help:
-                w.help = e.helping = False
+                w.help = False
+                atomic_store(&e.helping, 0)
             if e.guard is NULL:
                 unpark(e)
             break
@@ -351,7 +353,7 @@ cdef bint take_miss(engine_t* e, worker_t* w, bint leads) noexcept nogil:
     pthread_mutex_lock(&e.lock)
     if e.guard is NULL:
         mine = not put_in_queue(e, w)
-    elif e.expected_ns[w.request.op] < HANDOVER:
+    elif atomic_load(&e.expected_ns[w.request.op]) < HANDOVER:
         atomic_store(&e.leader_busy, w.python_since)
     else:
         e.leader = NULL
@@ -383,7 +385,8 @@ cdef int receive(engine_t* e, worker_t* w) noexcept nogil:
             if not leads:
                 # One thread is enough to wait.
                 pthread_mutex_lock(&e.lock)
-                w.help = e.helping = False
+                w.help = False
+                atomic_store(&e.helping, 0)
                 pthread_mutex_unlock(&e.lock)
                 return -1
             streak = 0
@@ -404,23 +407,24 @@ cdef int receive(engine_t* e, worker_t* w) noexcept nogil:
         w.request.began = now = monotonic_ns()
         fuse_session_process_buf(e.se, &w.buf)
         if w.request.op < OPS:
-            w.counters[w.request.op].requests += 1
+            bump(&w.counters[w.request.op].requests, 1)
             if w.request.req is not NULL:
                 if take_miss(e, w, leads):
                     if not leads:
                         pthread_mutex_lock(&e.lock)
-                        w.help = e.helping = False
+                        w.help = False
+                        atomic_store(&e.helping, 0)
                         pthread_mutex_unlock(&e.lock)
                     return PYTHON
             else:
                 now = monotonic_ns()
-                w.counters[w.request.op].ns += now - w.request.began
+                bump(&w.counters[w.request.op].ns, now - w.request.began)
         spin_until = now + e.spin_ns
         streak += 1
-        if streak == BACKLOG and leads and e.parallel and not e.helping:
+        if streak == BACKLOG and leads and e.parallel and not atomic_load(&e.helping):
             pthread_mutex_lock(&e.lock)
-            if e.parked is not NULL and not e.helping:
-                e.helping = True
+            if e.parked is not NULL and not atomic_load(&e.helping):
+                atomic_store(&e.helping, 1)
                 unpark(e).help = True
             pthread_mutex_unlock(&e.lock)
             streak = 0
@@ -989,8 +993,8 @@ cdef class Engine:
             claimed = claim(r)
             sent = claimed and send(r)
             if w is not NULL:
-                w.counters[r.op].errors += r.error != 0
-                w.counters[r.op].ns += monotonic_ns() - r.began
+                bump(&w.counters[r.op].errors, r.error != 0)
+                bump(&w.counters[r.op].ns, monotonic_ns() - r.began)
         if not sent:
             undo(r, self.handlers)
         r.req = NULL
@@ -1164,17 +1168,17 @@ cdef class Engine:
             requests = hits = errors = ns = 0
             w = workers         # workers are only ever added, in front
             while w is not NULL:
-                requests += w.counters[op].requests
-                hits += w.counters[op].hits
-                errors += w.counters[op].errors
-                ns += w.counters[op].ns
+                requests += atomic_load(&w.counters[op].requests)
+                hits += atomic_load(&w.counters[op].hits)
+                errors += atomic_load(&w.counters[op].errors)
+                ns += atomic_load(&w.counters[op].ns)
                 w = w.next
             if requests:
                 operations[OPERATIONS[op]] = {"requests": requests, "hits": hits, "errors": errors, "ns": ns}
         w = workers
         while w is not NULL:
-            bytes_read += w.bytes_read
-            bytes_written += w.bytes_written
+            bytes_read += atomic_load(&w.bytes_read)
+            bytes_written += atomic_load(&w.bytes_written)
             w = w.next
         c = e.connection
         return {

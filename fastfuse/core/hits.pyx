@@ -14,7 +14,7 @@ from fastfuse.core.libfuse cimport (
     fuse_open_out, fuse_out_header, fuse_reply_buf, fuse_reply_err, fuse_reply_none, fuse_reply_statfs, statvfs_t,
 )
 from fastfuse.core.platform cimport (
-    atomic_add, atomic_load, atomic_or, ioctl, pread, pthread_mutex_lock, pthread_mutex_unlock,
+    atomic_add, atomic_load, atomic_load32, atomic_or, atomic_store32, before_answer, ioctl, pread, pthread_mutex_lock, pthread_mutex_unlock,
     pthread_rwlock_rdlock, pthread_rwlock_unlock, write_fd,
 )
 from fastfuse.core.state cimport (
@@ -22,7 +22,7 @@ from fastfuse.core.state cimport (
     OP_READDIR, OP_READDIRPLUS, OP_READLINK, OP_RELEASE, OP_RELEASEDIR, OP_STATFS, OP_SYMLINK, SCRATCH, engine_t, handle_t, request_t,
 )
 from fastfuse.core.tree cimport (
-    DIR_COMPLETE, DIR_NEGATIVE, NODE_CACHED, NODE_ORPHAN, content_used, dirent_size, fill_attr, fill_entry,
+    DIR_COMPLETE, DIR_NEGATIVE, NODE_ORPHAN, content_used, dirent_size, fill_attr, fill_entry,
     fill_timeout, listing_t, listing_unref, node_at, node_child, node_known, node_retired, node_t, tree_build_listing, tree_closed, tree_forget, tree_retire, tree_t,
 )
 
@@ -242,7 +242,7 @@ cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
             content = node.content
             content_ref(content)
             atomic_add(&node.opens, 1)
-            if node.flags & NODE_CACHED:
+            if atomic_load32(&node.cached):
                 out.open_flags = FOPEN_KEEP_CACHE
     pthread_rwlock_unlock(&t.lock)
     if content is NULL:
@@ -260,6 +260,7 @@ cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
         return True
     handle.node = node
     handle.content = content
+    before_answer(handle)
     out.fh = <uint64_t>handle
     if fuse_reply_buf(r.req, <char*>&out, sizeof(out)) == -ENOENT:
         handle_free(e, handle)
@@ -301,11 +302,11 @@ cdef int reply_content(request_t* r, content_t* content) noexcept nogil:
 # KEEP_CACHE, while the kernel was not done yet with one that did not, would keep the pages of an earlier content.
 cdef inline void note_read(request_t* r) noexcept nogil:
     cdef handle_t* handle = r.handle
-    if handle.node is not NULL and not handle.read:
-        handle.read = True
+    if handle.node is not NULL and not atomic_load32(&handle.read):
+        atomic_store32(&handle.read, 1)
         pthread_rwlock_rdlock(&r.engine.tree.lock)
         if handle.listing is NULL or handle.listing is handle.node.dir.listing:
-            atomic_or(&handle.node.flags, NODE_CACHED)
+            atomic_store32(&handle.node.cached, 1)
         pthread_rwlock_unlock(&r.engine.tree.lock)
 
 
@@ -317,7 +318,9 @@ cdef bint hit_read(request_t* r, int64_t now) noexcept nogil:
         if r.handle.content is NULL:
             return False
         note_read(r)
-        reply_content(r, r.handle.content)
+        content = r.handle.content
+        before_answer(r.handle)
+        reply_content(r, content)
         return True
     if t is NULL:
         return False
@@ -380,7 +383,7 @@ cdef listing_t* listing_of(request_t* r, int64_t now, node_t** found, size_t* en
                 listing = node.dir.listing
                 atomic_add(&listing.refs, 1)
                 end[0] = listing.size
-                cached[0] = node.flags & NODE_CACHED != 0
+                cached[0] = atomic_load32(&node.cached) != 0
                 atomic_add(&node.opens, 1)
                 found[0] = node
         build = listing is NULL and node is not NULL and node.dir is not NULL and not r.engine.handled[OP_OPENDIR]
@@ -414,6 +417,7 @@ cdef bint hit_opendir(request_t* r, int64_t now) noexcept nogil:
     handle.node = node
     handle.listing = listing
     handle.end = end
+    before_answer(handle)
     memset(&out, 0, sizeof(out))
     out.fh = <uint64_t>handle
     out.open_flags = FOPEN_CACHE_DIR | (FOPEN_KEEP_CACHE if cached else 0)
@@ -433,7 +437,9 @@ cdef bint hit_readdir(request_t* r, int64_t now) noexcept nogil:
         if listing is NULL:
             return False
         note_read(r)
-        reply_listing(r, listing, r.handle.end, now)
+        end = r.handle.end
+        before_answer(r.handle)
+        reply_listing(r, listing, end, now)
         return True
     if e.tree is NULL:
         return False

@@ -1,6 +1,6 @@
 # What the core needs of the C library, the compiler and Linux besides libfuse.
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
 cdef extern from "<pthread.h>" nogil:
@@ -55,6 +55,19 @@ cdef extern from "<time.h>" nogil:
     #define ff_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define ff_add(p, v) __atomic_add_fetch((p), (v), __ATOMIC_ACQ_REL)
     #define ff_or(p, v) __atomic_fetch_or((p), (v), __ATOMIC_ACQ_REL)
+    /* A counter that one thread writes and others look at. */
+    #define ff_bump(p, v) __atomic_store_n((p), *(p) + (v), __ATOMIC_RELAXED)
+    /* What a thread did before it answered a request is seen by the one that gets the next: the kernel orders them,
+       which ThreadSanitizer has to be told. */
+    #ifdef __SANITIZE_THREAD__
+    void __tsan_acquire(void *);
+    void __tsan_release(void *);
+    #define ff_before_answer(p) __tsan_release(p)
+    #define ff_after_request(p) __tsan_acquire(p)
+    #else
+    #define ff_before_answer(p) ((void)0)
+    #define ff_after_request(p) ((void)0)
+    #endif
     #define ff_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
     """
     int64_t monotonic_ns "ff_monotonic_ns"()
@@ -65,7 +78,12 @@ cdef extern from "<time.h>" nogil:
     void atomic_store "ff_store"(int64_t*, int64_t)
     int64_t atomic_add "ff_add"(int64_t*, int64_t)          # the new value
     int64_t atomic_exchange "ff_exchange"(int64_t*, int64_t)  # the old value
-    unsigned atomic_or "ff_or"(void*, unsigned)              # the old value; any integer field
+    uint32_t atomic_or "ff_or"(uint32_t*, uint32_t)          # the old value
+    uint32_t atomic_load32 "ff_load"(uint32_t*)
+    void atomic_store32 "ff_store"(uint32_t*, uint32_t)
+    void bump "ff_bump"(int64_t*, int64_t)
+    void before_answer "ff_before_answer"(void*)
+    void after_request "ff_after_request"(void*)
 
 
 cdef extern from "<sys/eventfd.h>" nogil:

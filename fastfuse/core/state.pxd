@@ -67,7 +67,7 @@ cdef struct handle_t:
     content_t* content      # what reads are served from, or NULL: they go to the handler
     listing_t* listing      # what readdir is served from, or NULL
     size_t end              # of the listing, when it was opened
-    bint read               # at least once
+    uint32_t read           # atomic; at least once
     PyObject* fi            # the FileInfo that handlers see, or NULL: none has seen it [GIL]
     handle_t* next          # in the engine's list [engine.lock]
     handle_t* prev
@@ -199,14 +199,14 @@ cdef struct engine_t:
     int attention_fd        # eventfd: the service thread has something to do
     int64_t stop            # atomic
     int64_t spin_ns
-    int64_t expected_ns[42] # OPS; how long Python is expected to take (a guess, not guarded)
+    int64_t expected_ns[42] # OPS, atomic; how long Python is expected to take
     pthread_mutex_t lock    # below the tree's
     worker_t* workers       # [lock]
     worker_t* leader        # who receives, or is in Python for a moment [lock]
     worker_t* guard         # who takes over [lock]
     worker_t* parked        # [lock]
     int64_t leader_busy     # atomic; since when the leader is in Python, 0: it is not
-    bint helping            # a second receiver is at work [lock]
+    int64_t helping         # atomic; a second receiver is at work; set with [lock]
     int64_t idle            # parked and guarding [lock]
     int64_t threads         # workers that run [lock]
     int64_t max_threads

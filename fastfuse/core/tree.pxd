@@ -13,8 +13,7 @@ cdef enum:
     NODE_LISTED = 4         # named by its directory's current listing
     NODE_ORPHAN = 8         # has no name any more; lives until the kernel lets go of it
     NODE_UNSIZED = 16       # the size is not known: the kernel is told to ask each time
-    NODE_CACHED = 32        # the kernel's page cache is of this content: it has read of it
-    NODE_KEPT = 64          # its content is counted in the cache
+    NODE_KEPT = 32          # its content is counted in the cache
     # dir_t.flags
     DIR_BUILT = 1           # listing is made of the children, so that a new child is appended
     DIR_COMPLETE = 2        # a name without a node does not exist: no need to ask
@@ -45,7 +44,7 @@ cdef struct dir_t:
     node_t* last
     listing_t* listing      # NULL: not known [tree.lock]
     int64_t expiry          # of the listing [tree.lock]
-    uint32_t flags          # DIR_* [tree.lock]
+    uint32_t flags          # DIR_* [tree.lock]; DIR_NEGATIVE also atomic, under the lock for reading
 
 
 # Never moves while anybody can name it: nlookup > 0, opens > 0, children, listed, published or cached content.
@@ -66,7 +65,8 @@ cdef struct node_t:
     uint32_t hash
     uint32_t generation     # grows when the slot is used again
     uint16_t name_len
-    uint16_t flags          # NODE_* [tree.lock]; NODE_CACHED atomic under the read lock
+    uint16_t flags          # NODE_* [tree.lock]
+    uint32_t cached         # atomic; the kernel's page cache is of this content or listing: it has read of it
 
 
 cdef struct tree_t:

@@ -298,7 +298,7 @@ cdef void tree_unmounted(tree_t* t) noexcept nogil:
     for slot in range(t.slots):
         node = slot_node(t, slot)
         if node.flags & NODE_USED:
-            node.flags &= ~NODE_CACHED
+            node.cached = 0
             if node.nlookup:
                 node.nlookup = 0
                 release_node(t, node)
@@ -424,7 +424,7 @@ cdef void set_listing(node_t* node, listing_t* listing, int64_t expiry) noexcept
     listing_unref(node.dir.listing)
     node.dir.listing = listing
     node.dir.expiry = expiry
-    node.flags &= ~NODE_CACHED
+    node.cached = 0
 
 
 cdef bint tree_build_listing(tree_t* t, node_t* node) noexcept nogil:
@@ -454,7 +454,7 @@ cdef void listing_changed(node_t* parent, node_t* came) noexcept nogil:
     if parent.dir.listing is NULL:
         return
     if came is not NULL and parent.dir.flags & DIR_BUILT:
-        parent.flags &= ~NODE_CACHED
+        parent.cached = 0
         if listing_append(&parent.dir.listing, came.attr.ino, came.attr.mode, came.name, came.name_len):
             return
     set_listing(parent, NULL, 0)
@@ -656,7 +656,8 @@ cdef class Tree:
         node.content_expiry = expiry
         node.attr.size = content.size
         node.attr.blocks = (content.size + 511) // 512
-        node.flags &= ~(NODE_UNSIZED | NODE_CACHED)
+        node.flags &= ~NODE_UNSIZED
+        node.cached = 0
         t.bytes += content.size
         if evictable and content.lru_next is NULL:
             node.flags |= NODE_KEPT
