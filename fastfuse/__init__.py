@@ -15,6 +15,8 @@ from fastfuse.core.types import (
 from fastfuse.errors import PUBLISHED, UNSHARED, FuseError, IoctlRetry
 from fastfuse.mountpoint import MountError
 from fastfuse.operations import Operations
+from fastfuse.routes.filesystem import FileSystem
+from fastfuse.routes.registration import Routes
 from fastfuse.session import Session
 
 __all__ = [
@@ -27,11 +29,13 @@ __all__ = [
     "DirEntry",
     "Entry",
     "FileInfo",
+    "FileSystem",
     "Flock",
     "FuseError",
     "IoctlRetry",
     "MountError",
     "Operations",
+    "Routes",
     "Session",
     "StatVFS",
     "Tree",

@@ -14,7 +14,8 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from fastfuse.routes.patterns import RouteError, Router
+from fastfuse.routes.patterns import RouteError
+from fastfuse.routes.router import Router
 
 
 @dataclass(frozen=True)

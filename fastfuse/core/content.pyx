@@ -9,7 +9,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdlib cimport calloc, free
 
-from fastfuse.core.platform cimport atomic_add, close
+from fastfuse.core.platform cimport after_request, atomic_add, close
 
 
 cdef extern from "Python.h":
@@ -38,6 +38,7 @@ cdef void content_ref(content_t* content) noexcept nogil:
 cdef bint content_unref(content_t* content) noexcept nogil:
     if atomic_add(&content.refs, -1) > 0:
         return False
+    after_request(content)
     if content.owner is NULL:
         if content.fd >= 0:
             close(content.fd)

@@ -14,7 +14,8 @@ from fastfuse.core.libfuse cimport (
     fuse_open_out, fuse_out_header, fuse_reply_buf, fuse_reply_err, fuse_reply_none, fuse_reply_statfs, statvfs_t,
 )
 from fastfuse.core.platform cimport (
-    atomic_add, atomic_load, atomic_load32, atomic_or, atomic_store32, before_answer, ioctl, pread, pthread_mutex_lock, pthread_mutex_unlock,
+    atomic_add, atomic_load, atomic_load32, atomic_or, atomic_store32, before_answer, ioctl,
+    kernel_copied, kernel_copies, pread, pthread_mutex_lock, pthread_mutex_unlock,
     pthread_rwlock_rdlock, pthread_rwlock_unlock, write_fd,
 )
 from fastfuse.core.state cimport (
@@ -241,13 +242,13 @@ cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
         if node.content_expiry > now or atomic_load(&node.opens) > 0 or node.flags & NODE_ORPHAN:
             content = node.content
             content_ref(content)
+            content_used(t, content)
             atomic_add(&node.opens, 1)
             if atomic_load32(&node.cached):
                 out.open_flags = FOPEN_KEEP_CACHE
     pthread_rwlock_unlock(&t.lock)
     if content is NULL:
         return False
-    content_used(t, content)
     backing_id = backing(e, content)
     if backing_id:
         out.open_flags = FOPEN_PASSTHROUGH
@@ -270,14 +271,20 @@ cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
 cdef int reply_content(request_t* r, content_t* content) noexcept nogil:
     cdef fuse_out_header lost
     cdef int64_t size = content.size - r.off
+    cdef const char* data = content.data
+    cdef int fd = content.fd
     cdef int64_t n
     cdef int result
+    # Whoever gets the next request may free the content: it is not looked at once the answer goes.
+    before_answer(content)
     if size <= 0 or r.off < 0:
         return fuse_reply_buf(r.req, NULL, 0)
     if size > <int64_t>r.size:
         size = r.size
-    if content.fd < 0:
-        result = fuse_reply_buf(r.req, content.data + r.off, size)
+    if fd < 0:
+        kernel_copies()
+        result = fuse_reply_buf(r.req, data + r.off, size)
+        kernel_copied()
         if result == -EFAULT:
             # The memory is gone (an mmap of a file that was truncated), libfuse has let go of the request, and its
             # caller still waits.
@@ -290,7 +297,7 @@ cdef int reply_content(request_t* r, content_t* content) noexcept nogil:
         size = SCRATCH
     n = 0
     while n < size:
-        result = pread(content.fd, r.worker.scratch + n, size - n, r.off + n)
+        result = pread(fd, r.worker.scratch + n, size - n, r.off + n)
         if result <= 0:
             # Shorter than it was when it was opened: a wrong size must not look like an end of file.
             return fuse_reply_err(r.req, errno if result < 0 else EIO)

@@ -64,7 +64,12 @@ cdef extern from "<time.h>" nogil:
     void __tsan_release(void *);
     #define ff_before_answer(p) __tsan_release(p)
     #define ff_after_request(p) __tsan_acquire(p)
+    /* The kernel has copied the bytes when its caller goes on; that the system call returns later means nothing. */
+    void __tsan_ignore_thread_begin(void);
+    void __tsan_ignore_thread_end(void);
     #else
+    #define __tsan_ignore_thread_begin() ((void)0)
+    #define __tsan_ignore_thread_end() ((void)0)
     #define ff_before_answer(p) ((void)0)
     #define ff_after_request(p) ((void)0)
     #endif
@@ -84,6 +89,8 @@ cdef extern from "<time.h>" nogil:
     void bump "ff_bump"(int64_t*, int64_t)
     void before_answer "ff_before_answer"(void*)
     void after_request "ff_after_request"(void*)
+    void kernel_copies "__tsan_ignore_thread_begin"()
+    void kernel_copied "__tsan_ignore_thread_end"()
 
 
 cdef extern from "<sys/eventfd.h>" nogil:

@@ -84,7 +84,8 @@ cdef struct tree_t:
     int64_t negative_ns     # how long a missing name may be believed [lock]
     bint ask                # whoever mounted it can be asked about names that are not here
     pthread_mutex_t lru_lock    # below lock
-    content_t lru           # head of the cache order: lru_next is the most recently opened [lru_lock]
+    content_t lru           # head of the cache order: lru_next is the most recently opened [lru_lock, and lock: hits
+                            #   reorder it with the lock for reading, who evicts has it for writing]
     int64_t cached          # bytes of evictable contents [lru_lock]
     int64_t cache_size      # their bound; what is open may exceed it [lru_lock]
     int64_t evictions
