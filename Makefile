@@ -8,13 +8,16 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard fastfuse/core/*.pyx fastfuse/core/*.pxd fastfuse/core/*.h)
 INSTALL := $(BIN)/python -m pip install --quiet
 
-# gcc's name of a sanitizer, and of the library that must be loaded before Python for it.
-SANITIZE ?= address,undefined
+# What gcc's sanitizers look at: all tests of the core for errors of memory, a storm of everything at once for races.
+# Their libraries must be loaded before Python. setarch -R: ThreadSanitizer wants no random addresses.
+CORE_TESTS := tests/test_engine.py tests/test_stress.py tests/test_session.py tests/test_operations.py
+sanitized = FASTFUSE_SANITIZE=$(1) $(INSTALL) --no-build-isolation --no-deps --upgrade --target build/sanitize . && \
+	LD_PRELOAD="$(foreach library,$(2),$(shell cc -print-file-name=$(library)))" \
+	PYTHONPATH=$(CURDIR)/build/sanitize PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	TSAN_OPTIONS=history_size=7:suppressions=$(CURDIR)/tools/tsan-suppressions \
+	setarch -R $(BIN)/python -m pytest --capture=sys $(3) $(ARGS)
 comma := ,
-lib_address := libasan.so
-lib_undefined := libubsan.so
-lib_thread := libtsan.so
-sanitizers := $(foreach s,$(subst $(comma), ,$(SANITIZE)),$(shell cc -print-file-name=$(lib_$(s))))
 
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -45,11 +48,9 @@ lint: $(VENV)/.test ## ruff, mypy --strict, and the .pyi files against the compi
 bench: $(VENV)/.bench ## measure, against the file systems of other libraries too
 	$(BIN)/pytest benchmarks -s $(ARGS)
 
-sanitize: $(VENV)/.test ## run the tests with gcc's sanitizers (SANITIZE=thread for races)
-	FASTFUSE_SANITIZE=$(SANITIZE) $(INSTALL) --no-build-isolation --no-deps --upgrade --target build/sanitize .
-	LD_PRELOAD="$(sanitizers)" PYTHONPATH=$(CURDIR)/build/sanitize PYTHONMALLOC=malloc \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
-		$(BIN)/pytest --capture=sys $(ARGS)
+sanitize: $(VENV)/.test ## run the core's tests with gcc's sanitizers: memory, undefined behaviour, races
+	$(call sanitized,address$(comma)undefined,libasan.so libubsan.so,$(CORE_TESTS))
+	$(call sanitized,thread,libtsan.so,tests/test_stress.py)
 
 clean: ## remove all that was made here
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

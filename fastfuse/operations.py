@@ -43,7 +43,8 @@ class Operations:
     """
 
     #: The part of the file system that is answered in C. lookup, getattr, open, opendir and readlink are only called
-    #: for what it does not know; they may put it there and return `PUBLISHED`, as may mknod, mkdir, symlink, link, create.
+    #: for what it does not know; they may put it there and return `PUBLISHED`, as may create, mknod, mkdir, symlink
+    #: and link.
     tree: Tree | None = None
 
     #: Of those five, the ones whose identical concurrent requests share one call. They must return `PUBLISHED`; `ctx`
@@ -235,7 +236,7 @@ class Operations:
         len: int,
         flags: int,
     ) -> Answer[int]:
-        """copy_file_range(2): how many bytes were copied. Raises FuseError(EOPNOTSUPP) to have them read and written."""
+        """copy_file_range(2): how many bytes were copied. FuseError(EOPNOTSUPP) has them read and written."""
         raise NotImplementedError
 
     def lseek(self, ctx: Context, ino: int, off: int, whence: int, fi: FileInfo) -> Answer[int]:

@@ -48,7 +48,8 @@ class Session:
     *immutable*: everything is in the tree for good, so that open and close cost the kernel no request. *passthrough*:
     let the kernel read contents in files by itself where it can. *want* and *unwanted* name CAPABILITIES; the other
     settings are those of struct fuse_conn_info, in bytes or requests, None for libfuse's own. *read_ahead* is in bytes,
-    None for the kernel's 128 KiB; to set it takes root, and others go without. *debug* has libfuse print every request and answer on standard error.
+    None for the kernel's 128 KiB; to set it takes root, and others go without. *debug* has libfuse print every request
+    and answer on standard error.
 
     A session is used once: `run()`, or `with session:`, or mount, start and close one by one. Any thread may call any
     method. Raises ValueError for options that make no sense.
@@ -274,7 +275,7 @@ class Session:
 
 
 def check_immutable(ops: Operations) -> None:
-    """Everything must be in the tree with its content, and nothing left to ask. Raises ValueError naming what is not."""
+    """All must be in the tree with its content, and nobody left to ask. Raises ValueError naming what is not."""
     if ops.tree is None:
         raise ValueError("immutable: there is no tree")
     asked = [name for name, handler in zip(OPERATIONS, handlers_of(ops, OPERATIONS), strict=True) if handler]

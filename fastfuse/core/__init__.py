@@ -1,1 +1,1 @@
-"""The C side: contents, the tree of facts, the hits, the worker loop. Compiled from Cython; nothing here imports upwards."""
+"""The C side, compiled from Cython: contents, the tree of facts, the hits, the worker loop."""
