@@ -16,7 +16,7 @@ sanitized = FASTFUSE_SANITIZE=$(1) $(INSTALL) --no-build-isolation --no-deps --u
 	PYTHONPATH=$(CURDIR)/build/sanitize PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	TSAN_OPTIONS=history_size=7:suppressions=$(CURDIR)/tools/tsan-suppressions \
-	setarch -R $(BIN)/python -m pytest --capture=sys $(3) $(ARGS)
+	setarch -R $(BIN)/pytest --capture=sys $(3) $(ARGS)
 comma := ,
 
 export PYTHON
