@@ -12,7 +12,7 @@ from typing import Any
 
 from fastfuse.core.calls import OPERATIONS
 from fastfuse.core.engine import Engine
-from fastfuse.mountpoint import check_options, prepare, set_read_ahead
+from fastfuse.mountpoint import check_options, device, prepare, set_read_ahead, unmount
 from fastfuse.operations import Operations, handlers_of
 
 log = logging.getLogger("fastfuse")
@@ -89,8 +89,11 @@ class Session:
         self._state = "new"  # mounted, started, closed [_lock]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: threading.Thread | None = None
+        self._device: str | None = None
         connection = {
             "max_write": max_write,
+            # The kernel hears it as a mount option; libfuse wants to hear it here too.
+            "max_read": next((int(option[9:]) for option in options if option.startswith("max_read=")), None),
             "max_readahead": max_readahead,
             "max_background": max_background,
             "congestion_threshold": congestion_threshold,
@@ -122,6 +125,7 @@ class Session:
                 raise RuntimeError(f"this session is {self._state}")
             self.mountpoint = prepare(self.mountpoint)
             self._engine.mount(self.mountpoint)
+            self._device = device(self.mountpoint)
             self._state = "mounted"
         if self._read_ahead is not None:
             set_read_ahead(self.mountpoint, self._read_ahead)
@@ -162,6 +166,8 @@ class Session:
         if abandoned:
             log.warning("%s: %d requests were given up", self.mountpoint, abandoned)
         engine.unmount()
+        if self._device is not None and device(self.mountpoint) == self._device:
+            unmount(self.mountpoint)  # libfuse leaves it there when the connection was aborted
         if self._own_loop is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._own_loop.join(2 * GRACE)

@@ -63,6 +63,8 @@ cdef void on_init(void* userdata, fuse_conn_info* conn) noexcept nogil:
     cdef connection_t* c = &(<engine_t*>userdata).connection
     if c.max_write:
         conn.max_write = c.max_write
+    if c.max_read:
+        conn.max_read = c.max_read
     if c.max_readahead:
         conn.max_readahead = c.max_readahead
     # The kernel's 12 would let a dozen slow handlers hold up all direct and read-ahead requests.
@@ -76,6 +78,7 @@ cdef void on_init(void* userdata, fuse_conn_info* conn) noexcept nogil:
     c.proto_major = conn.proto_major
     c.proto_minor = conn.proto_minor
     c.max_write = conn.max_write
+    c.max_read = conn.max_read
     c.max_readahead = conn.max_readahead
     c.max_background = conn.max_background
     c.congestion_threshold = conn.congestion_threshold
@@ -707,6 +710,8 @@ cdef class Engine:
         for name, value in (connection or {}).items():
             if name == "max_write":
                 e.connection.max_write = value
+            elif name == "max_read":
+                e.connection.max_read = value
             elif name == "max_readahead":
                 e.connection.max_readahead = value
             elif name == "max_background":
@@ -1192,7 +1197,7 @@ cdef class Engine:
             "tree": self.tree.stats() if self.tree is not None else None,
             "connection": {
                 "protocol": (c.proto_major, c.proto_minor), "max_write": c.max_write,
-                "max_readahead": c.max_readahead, "max_background": c.max_background,
+                "max_read": c.max_read, "max_readahead": c.max_readahead, "max_background": c.max_background,
                 "congestion_threshold": c.congestion_threshold, "time_gran": c.time_gran,
                 "capable": c.capable, "want": c.want,
             },
@@ -1215,4 +1220,7 @@ cdef class Engine:
             self.tree.unlock(False)
             with nogil:
                 tree_unmounted(e.tree)
+        if self.running() == 0:
+            # They lead back to whoever owns this engine: without them it ends when nobody names it any more.
+            self.spawn = self.event_loop = None
         reap()

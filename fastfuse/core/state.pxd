@@ -172,6 +172,7 @@ cdef enum:
 # What is asked of the kernel at INIT (0: libfuse's default), then what was agreed.
 cdef struct connection_t:
     uint32_t max_write
+    uint32_t max_read
     uint32_t max_readahead
     uint32_t max_background
     uint32_t congestion_threshold

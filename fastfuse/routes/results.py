@@ -56,11 +56,15 @@ class Parts:
 
     async def read(self, size: int, off: int) -> bytes:
         """All *size* bytes if they come fast, what there is if not."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = None
         async with self._turn:
             while self._parts is not None and self._size < off + size:
-                if self._size > off and time.monotonic() > deadline:
-                    break
+                # The patience is for what follows the first byte: the way there takes as long as it takes.
+                if self._size > off:
+                    now = time.monotonic()
+                    deadline = deadline or now + PATIENCE
+                    if now > deadline:
+                        break
                 await self._make_part()
             self._kept.seek(off)
             return self._kept.read(size)
