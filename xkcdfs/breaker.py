@@ -44,6 +44,11 @@ class Breaker:
             return None
 
     @property
+    def state(self) -> str:
+        """Why the site is not asked, or on probation; '' when it is in good standing."""
+        return self._cause if self._until is not None else ""
+
+    @property
     def on_probation(self) -> bool:
         """Whether the site was down and has not answered since."""
         return self._until is not None

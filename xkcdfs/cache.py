@@ -25,6 +25,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -97,6 +98,30 @@ class Cache:
                 return found
         return None
 
+    def size(self, url: str) -> int | None:
+        """How many bytes the document at *url* has, by its file's size alone: no content is read
+        and nothing is checked. None when there is none."""
+        with self._lock:
+            if url in self._unsaved:
+                return len(self._unsaved[url].body)
+        try:
+            entry = _contents(self.directory / _key(url), MAX_ENTRY)
+            header = _header(entry)
+            if header is None or header["url"] != url:
+                return None
+            if not header["suffix"]:
+                return len(entry.split(b"\n", 2)[2])
+            return os.stat(self.directory / self._name(_key(url), header)).st_size
+        except OSError:
+            return None
+
+    def usage(self) -> int:
+        """How many bytes the documents on the disk have, all together."""
+        with self._lock:
+            if self._size is None:
+                self._size = self._shrink("")
+            return self._size
+
     def put(self, url: str, body: bytes, validators: Validators, suffix: str = "") -> Cached:
         """Keep *body* as the document at *url*; with a *suffix* such as '.png', in a file of its
         own."""
@@ -152,18 +177,17 @@ class Cache:
             self._discard(key)
             return None
         validators = Validators(header["etag"], header["last_modified"])
-        suffix, digest = header["suffix"], header["sha256"]
-        if not suffix:
+        if not header["suffix"]:
             body = entry.split(b"\n", 2)[2]
             return Cached(url, body, validators, header["fetched"])
-        path = self.directory / f"{key}-{digest[:16]}{suffix}"
+        path = self.directory / self._name(key, header)
         try:
             file: bytes | None = _contents(path, self.limit)
         except FileNotFoundError:
             file = None
         except OSError:
             file = b""
-        if file is not None and hashlib.sha256(file).hexdigest() == digest:
+        if file is not None and hashlib.sha256(file).hexdigest() == header["sha256"]:
             return Cached(url, file, validators, header["fetched"], path)
         if self._file_of(key) == path.name:
             if file is not None:  # and not evicted by another process just now
@@ -179,6 +203,10 @@ class Cache:
             return ""
         if header is None or not header["suffix"]:
             return ""
+        return self._name(key, header)
+
+    @staticmethod
+    def _name(key: str, header: Mapping[str, Any]) -> str:
         return f"{key}-{header['sha256'][:16]}{header['suffix']}"
 
     def _write(self, name: str, data: bytes) -> None:

@@ -51,10 +51,11 @@ class Settings:
     connections: int = 4
     rate: float = 10.0
     burst: int = 8
-    connect_timeout: float = 6.0
-    read_timeout: float = 20.0  # without a byte; also for all headers together
+    connect_timeout: float = 5.0
+    read_timeout: float = 8.0  # without a byte; also for all headers together
     total_timeout: float = 90.0  # for one try, from the request to the last byte
     attempts: int = 4
+    patience: float = 10.0  # no further try begins that long after the first
     backoff: float = 0.5
     longest_backoff: float = 10.0
     longest_retry_after: float = 30.0  # a site that asks for more is not waited for
@@ -145,6 +146,21 @@ class Client:
         self._missing: OrderedDict[str, float] = OrderedDict()
         self._breakers: dict[str, Breaker] = {}
         self._closing = threading.Event()
+        self._counts = {"requests": 0, "failures": 0, "bytes": 0}
+
+    def figures(self, url: str) -> dict[str, Any]:
+        """Requests sent, those in vain, bytes of bodies; and why the site of *url* is not asked now,
+        '' if it is."""
+        with self._lock:
+            breaker = self._breakers.get(_origin(url))
+            return {
+                **self._counts, "offline": self.offline, "down": breaker.state if breaker else ""
+            }  # fmt: skip
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            for name, number in more.items():
+                self._counts[name] += number
 
     def close(self) -> None:
         """End the connections; a fetch that waits for its next try fails at once."""
@@ -180,6 +196,7 @@ class Client:
                 self.settings.attempts, self.settings.breaker_urls,
                 self.settings.breaker_pause, self.settings.longest_breaker_pause,
             ))  # fmt: skip
+        deadline = time.monotonic() + self.settings.patience
         for attempt in range(1, self.settings.attempts + 1):
             if blocked := breaker.blocked():
                 raise FetchError(url, blocked, errno.EHOSTUNREACH)
@@ -190,9 +207,11 @@ class Client:
                         raise FetchError(url, "the client is closed")
                     answer = self._attempt(url, kind, validators)
             except _Failure as failure:
+                self._count(failures=1)
                 last = (
                     not failure.retry
                     or attempt == self.settings.attempts
+                    or time.monotonic() > deadline
                     or breaker.on_probation
                     or (failure.retry_after or 0) > self.settings.longest_retry_after
                 )
@@ -230,7 +249,9 @@ class Client:
                 )
                 self._closing.wait(random.uniform(most / 2, most))
             return
-        cause = failure.cause if attempt == 1 else f"{failure.cause} (after {attempt} tries)"
+        # The site may have put anything into it; a log has one line for each entry.
+        cause = "".join(c if c.isprintable() else " " for c in failure.cause)[:300].strip()
+        cause = cause if attempt == 1 else f"{cause} (after {attempt} tries)"
         if failure.code == errno.ENOENT:
             with self._lock:
                 self._missing[url] = time.monotonic() + self.settings.missing_life
@@ -267,6 +288,7 @@ class Client:
                 except ValueError as error:
                     cause = str(error).removeprefix(f"{url}: ")
                     raise _Failure(f"wrong answer: {cause}", alive=True) from error
+                self._count(bytes=len(body))
                 given = response.headers
                 return Answer(value, body, Validators(
                     given.get("ETag", ""), given.get("Last-Modified", "")
@@ -279,6 +301,7 @@ class Client:
         timeout = (self.settings.connect_timeout, self.settings.read_timeout)
         here = url
         for _ in range(self.settings.redirects + 1):
+            self._count(requests=1)
             response = self._session.get(here, headers=headers, stream=True, timeout=timeout)
             target = response.headers.get("Location")
             if response.status_code not in (301, 302, 303, 307, 308) or target is None:

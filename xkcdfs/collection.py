@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xkcdfs.cache import Cache, Cached
 from xkcdfs.client import Client, Kind, Validators, ends_like_image, image_type
@@ -27,6 +27,7 @@ __all__ = ["SITE", "Collection", "Image", "Lifetimes"]
 
 SITE = "https://xkcd.com"
 CHANGING = frozenset({1335})  # its image follows the time of day
+NEVER = 404  # no comic: the page is an error page
 MAX_LAG = 20  # how many comics newer than the archive page are looked up one by one
 
 T = TypeVar("T")
@@ -74,7 +75,9 @@ class Collection:
         self._latest: tuple[int, float] = (0, 0.0)
         self._index: dict[int, IndexEntry] = {}
         self._index_until = 0.0
+        self._is_makeshift = False  # the index has only numbers
         self._believed: dict[str, float] = {}
+        self._asked_again: set[str] = set()
 
     def url(self, number: int) -> str:
         """The page of a comic."""
@@ -106,6 +109,49 @@ class Collection:
         if self._is_current(latest):
             return self._index
         return self._flights.run("index", lambda: self._read_index(latest))
+
+    def remembered_index(self) -> tuple[dict[int, IndexEntry], bool] | None:
+        """The index as the cache has it, without a request, and whether it is still believed."""
+        url = f"{self.base_url}/archive/"
+        archive = self._remembered(url, _archive_kind(url))
+        if archive is None:
+            return None
+        index = archive[0]
+        url = f"{self.base_url}/info.0.json"
+        latest = self._remembered(url, _record_kind(url))
+        if latest is None:
+            return index, False
+        newest, cached = latest
+        for number in range(max(index) + 1, newest.number + 1):
+            if record := self.remembered_record(number):
+                index[number] = IndexEntry(number, record.title, record.date)
+        return index, 0 <= time.time() - cached.fetched < self._lifetimes.latest
+
+    def remembered_record(self, number: int) -> Record | None:
+        """The record of comic *number* if it is in the cache, however old; no request."""
+        if number in self._records:
+            return self._records[number][0]
+        url = self._record_url(number)
+        found = self._remembered(url, _record_kind(url, number))
+        if found is None:
+            return None
+        record, cached = found
+        left = cached.fetched + self._lifetimes.record - time.time()
+        return self._records.setdefault(number, (record, time.monotonic() + left))[0]
+
+    def remembered_size(self, record: Record) -> int | None:
+        """The bytes of the image of *record* if it is in the cache; no request."""
+        if not record.image_url or record.number in CHANGING:
+            return None
+        return self._cache.size(record.image_url)
+
+    def expire(self) -> None:
+        """Believe nothing that was looked up about which comics there are."""
+        self._latest = (self._latest[0], 0.0)
+        self._index_until = 0.0
+        url = f"{self.base_url}/info.0.json"
+        self._believed.pop(url, None)
+        self._asked_again.add(url)
 
     def numbers(self) -> list[int]:
         """The numbers that exist, rising."""
@@ -144,10 +190,19 @@ class Collection:
         record = self.record(number)
         return self._image(record, record.image_2x_url)
 
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """The state of the cache and of the network."""
+        cache = {
+            "directory": str(self._cache.directory),
+            "bytes": self._cache.usage(),
+            "limit": self._cache.limit,
+        }
+        return {"cache": cache, "network": self._client.figures(self.base_url)}
+
     def sync(
         self,
         numbers: Iterable[int],
-        progress: Callable[[int, int, int], None] | None = None,
+        progress: Callable[[int, int, int], object] | None = None,
         *,
         images: bool = True,
     ) -> dict[int, FetchError]:
@@ -193,7 +248,19 @@ class Collection:
         if self._is_current(latest):
             return self._index
         url = f"{self.base_url}/archive/"
-        index, _ = self._document(url, _archive_kind(url), 0.0)
+        remembered = None if self._index else self.remembered_index()
+        if remembered and remembered[1] and latest <= max(remembered[0]):
+            self._index = remembered[0]
+            return self._index
+        try:
+            index = self._document(url, _archive_kind(url), 0.0)[0]
+        except FetchError:
+            if not latest:
+                raise
+            index = self._index_without_archive(latest)
+            self._is_makeshift = True
+        else:
+            self._is_makeshift = False
         for number in range(max(index) + 1, min(latest, max(index) + MAX_LAG) + 1):
             try:
                 record = self.record(number)
@@ -206,10 +273,32 @@ class Collection:
         self._index_until = time.monotonic() + self._lifetimes.failed
         return index
 
+    def _remembered(self, url: str, kind: Kind[T]) -> tuple[T, Cached] | None:
+        cached = self._cache.get(url)
+        if cached is None:
+            return None
+        try:
+            return kind.parse(cached.body), cached
+        except ValueError:
+            return None
+
     def _is_current(self, latest: int) -> bool:
         # An index that could not be had in full is good for a while too.
         index = self._index
-        return bool(index) and (latest <= max(index) or time.monotonic() < self._index_until)
+        is_complete = bool(index) and latest <= max(index) and not self._is_makeshift
+        return is_complete or (bool(index) and time.monotonic() < self._index_until)
+
+    def _index_without_archive(self, latest: int) -> dict[int, IndexEntry]:
+        """The numbers up to *latest*, as mirrors have them that have no such page: titles and dates
+        where the cache knows them, no title and the newest comic's date where not."""
+        newest = self.record(latest)
+        index = {}
+        for number in range(1, latest + 1):
+            if number != NEVER:
+                found = self.remembered_record(number)
+                title = found.title if found else ""
+                index[number] = IndexEntry(number, title, found.date if found else newest.date)
+        return index
 
     def _document(self, url: str, kind: Kind[T], life: float) -> tuple[T, Cached]:
         return self._flights.run(url, lambda: self._fetch(url, kind, life))
@@ -225,9 +314,10 @@ class Collection:
                 self._cache.remove(url)
                 cached = None
         if cached and value is not None:
-            young = 0 <= time.time() - cached.fetched < life
+            young = 0 <= time.time() - cached.fetched < life and url not in self._asked_again
             if young or self._client.offline or time.monotonic() < self._believed.get(url, 0.0):
                 return value, cached
+        self._asked_again.discard(url)
         try:
             answer = self._client.fetch(url, kind, cached.validators if cached else None)
         except FetchError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from xkcdfs.cache import Cache
 from xkcdfs.client import Client, Settings
 from xkcdfs.collection import Collection, Lifetimes
 from xkcdfs.demo import Site
+from xkcdfs.filesystem import comics
+from xkcdfs.shelf import Shelf
 
 REAL = Path(__file__).parents[3] / "shared" / "xkcd"
 
@@ -103,3 +107,42 @@ def odd(real: dict[int, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def real_folder(real: dict[int, Any]) -> Path:
     return REAL
+
+
+@dataclass
+class Mounted:
+    """A mount in this process, and what is behind it."""
+
+    path: Path
+    shelf: Shelf
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
+    """``mount(site, offline=False, life=900, **settings)`` mounts a site's comics, all with one
+    cache, until the end of the test or the next call."""
+    with ExitStack() as now:
+
+        def make(site: Site, *, offline: bool = False, life: float = 900, **settings: Any) -> Mounted:
+            now.close()
+            client = Client(replace(IMPATIENT, **settings), offline=offline)
+            lives = Lifetimes(latest=life, failed=min(life, 60))
+            collection = Collection(client, Cache(tmp_path / "cache", site.url), site.url, lives)
+            shelf = Shelf(collection, life=life, patience=2)
+            mountpoint = tmp_path / "mnt"
+            mountpoint.mkdir(exist_ok=True)
+            now.enter_context(client)
+            path = now.enter_context(comics(shelf).mounted(mountpoint))
+            return Mounted(path, shelf)
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def small_site() -> Iterator[Site]:
+    """A site of 60 comics, for what reads all of them; nothing about it may be changed."""
+    with Site(latest=60) as site:
+        yield site

@@ -71,11 +71,18 @@ class Site:
         """`http://127.0.0.1:PORT`, without a slash at its end."""
         return f"http://{self._address[0]}:{self._address[1]}"
 
-    def start(self) -> None:
-        """Listen; after a `stop` on the same port as before. Raises OSError."""
+    def listen(self) -> None:
+        """Have a port; after a `stop` the same as before. Who connects waits for `start`. No thread
+        yet: a process may still fork. Raises OSError."""
         self.stopping.clear()
         self._server = _Server(self._address, self)
         self._address = ("127.0.0.1", self._server.server_port)
+
+    def start(self) -> None:
+        """Serve; listen first if need be. Raises OSError."""
+        if self._server is None:
+            self.listen()
+        assert self._server is not None
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), name="demo-site", daemon=True
         )
@@ -83,12 +90,13 @@ class Site:
 
     def stop(self) -> None:
         """Stop listening and end every connection: further ones are refused."""
-        if self._server is None or self._thread is None:
+        if self._server is None:
             return
         self.stopping.set()
-        self._server.shutdown()
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
-        self._thread.join()
         with self._lock:
             for connection in self._sockets:
                 with contextlib.suppress(OSError):  # it ended by itself
@@ -244,7 +252,8 @@ def _unchanged(asked: Mapping[str, str], has: Mapping[str, str]) -> bool:
     # RFC 9110, 13.1.3: If-Modified-Since counts only where there is no If-None-Match.
     if (tag := asked.get("If-None-Match")) is not None:
         return tag == has.get("ETag")
-    return asked.get("If-Modified-Since") == has.get("Last-Modified")
+    since = asked.get("If-Modified-Since")
+    return since is not None and since == has.get("Last-Modified")
 
 
 class _Server(ThreadingHTTPServer):
