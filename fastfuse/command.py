@@ -43,18 +43,19 @@ def run(
 
     *settings* are Session's. A mount that fails is one line on standard error and status 1, also in the background.
     """
-    args = (parser or make_parser()).parse_args(argv)
-    return serve(ops, args, **settings)
+    parser = parser or make_parser()
+    return serve(ops, parser.parse_args(argv), program=parser.prog, **settings)
 
 
-def serve(ops: Operations, args: argparse.Namespace, **settings: Any) -> int:
-    """`run`, with arguments that are parsed already."""
+def serve(ops: Operations, args: argparse.Namespace, *, program: str | None = None, **settings: Any) -> int:
+    """`run`, with arguments that are parsed already; *program* names who has failed (None: as it was called)."""
+    program = program or os.path.basename(sys.argv[0])
     options = [*settings.pop("options", ()), *args.options]
     log_to_stderr()
     try:
         mount(ops, args.mountpoint, args.foreground or args.debug, options=options, debug=args.debug, **settings)
     except (OSError, ValueError) as error:
-        print(f"{os.path.basename(sys.argv[0])}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        print(f"{program}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
     return 0
 

@@ -86,7 +86,7 @@ def _mount(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         # Not left to the with statement: in the background, the process ends before its end.
         fs.destroy(ending.close)
         options = ["fsname=xkcdfs", "subtype=xkcdfs", "default_permissions"]
-        return command.serve(fs.operations, args, options=options)
+        return command.serve(fs.operations, args, program="xkcdfs", options=options)
 
 
 def _shelf(args: argparse.Namespace, ending: ExitStack) -> tuple[Shelf, Site | None]:
