@@ -707,25 +707,17 @@ cdef class Engine:
             e.expected_ns[op] = HANDOVER        # until it is known
         if e.tree is not NULL:
             e.tree.ask = e.handled[OP_LOOKUP]
-        for name, value in (connection or {}).items():
-            if name == "max_write":
-                e.connection.max_write = value
-            elif name == "max_read":
-                e.connection.max_read = value
-            elif name == "max_readahead":
-                e.connection.max_readahead = value
-            elif name == "max_background":
-                e.connection.max_background = value
-            elif name == "congestion_threshold":
-                e.connection.congestion_threshold = value
-            elif name == "time_gran":
-                e.connection.time_gran = value
-            elif name == "want":
-                e.connection.want = value
-            elif name == "unwanted":
-                e.connection.unwanted = value
-            else:
-                raise TypeError(f"no such connection setting: {name}")
+        asked = dict(connection or {})
+        e.connection.max_write = asked.pop("max_write", 0)
+        e.connection.max_read = asked.pop("max_read", 0)
+        e.connection.max_readahead = asked.pop("max_readahead", 0)
+        e.connection.max_background = asked.pop("max_background", 0)
+        e.connection.congestion_threshold = asked.pop("congestion_threshold", 0)
+        e.connection.time_gran = asked.pop("time_gran", 0)
+        e.connection.want = asked.pop("want", 0)
+        e.connection.unwanted = asked.pop("unwanted", 0)
+        if asked:
+            raise TypeError(f"no such connection settings: {', '.join(asked)}")
         e.connection.passthrough = passthrough
         pthread_mutex_init(&e.lock, NULL)
         pthread_mutex_init(&e.backing_lock, NULL)
