@@ -26,7 +26,7 @@ from fastfuse.core.calls cimport (
 )
 from fastfuse.core.content cimport reap
 from fastfuse.core.dispatch cimport fill_ops, set_worker
-from fastfuse.core.hits cimport call_service, handle_free, serve, serve_published
+from fastfuse.core.hits cimport call_service, handle_free, node_of, serve, serve_published
 from fastfuse.core.libfuse cimport *
 from fastfuse.core.platform cimport *
 from fastfuse.core.state cimport *
@@ -604,8 +604,14 @@ cdef bint land_flight(engine_t* e, worker_t* w, flight_t* f, int error) noexcept
 cdef int unhandled(request_t* r) noexcept nogil:
     if r.op == OP_LOOKUP or r.op == OP_GETATTR or r.op == OP_READLINK:
         return ENOENT
-    if r.op == OP_OPEN:
-        return EROFS
+    if r.op == OP_OPEN and r.engine.tree is not NULL and node_of(r) is not NULL:
+        return EROFS        # opened for writing: for reading it would have been a hit
+    if r.op == OP_OPEN or r.op == OP_OPENDIR:
+        # Of an inode that is not the tree's: yes, as libfuse says for who has no open.
+        memset(r.small, 0, sizeof(fuse_open_out))
+        r.out = r.small
+        r.out_size = sizeof(fuse_open_out)
+        return 0
     if r.op == OP_RELEASE or r.op == OP_RELEASEDIR:
         return 0
     return ENOSYS

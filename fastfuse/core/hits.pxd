@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 from fastfuse.core.content cimport content_t
 from fastfuse.core.libfuse cimport fuse_entry_out
 from fastfuse.core.state cimport engine_t, handle_t, request_t
+from fastfuse.core.tree cimport node_t
 
 
 # Answer from the tree, if it knows; False: a handler must be asked. Never blocks for longer than the reply's copy.
@@ -18,6 +19,9 @@ cdef int reply_content(request_t* r, content_t* content) noexcept nogil
 
 # The kernel lets go of a node; False: it is not the tree's.
 cdef bint forget_node(engine_t* e, uint64_t ino, uint64_t nlookup) noexcept nogil
+
+# The tree's node of r.ino, to be compared with NULL only: it may go at any time.
+cdef node_t* node_of(request_t* r) noexcept nogil
 
 cdef handle_t* handle_new(engine_t* e) noexcept nogil
 # Let go of what the handle pins. The caller has dropped fi.

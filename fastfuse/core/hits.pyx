@@ -365,7 +365,7 @@ cdef bint hit_flush(request_t* r, int64_t now) noexcept nogil:
     return True
 
 
-cdef inline node_t* node_of(request_t* r) noexcept nogil:
+cdef node_t* node_of(request_t* r) noexcept nogil:
     cdef node_t* node
     pthread_rwlock_rdlock(&r.engine.tree.lock)
     node = node_at(r.engine.tree, r.ino)

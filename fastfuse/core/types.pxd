@@ -60,7 +60,7 @@ cdef inline void split_ns(int64_t ns, uint64_t* sec, uint32_t* nsec) noexcept no
     nsec[0] = <uint32_t>rest
 
 
-cdef void attr_to_kernel(Attr attr, fuse_attr* out) noexcept
+cdef int attr_to_kernel(Attr attr, fuse_attr* out) except -1
 cdef Attr attr_from_kernel(const fuse_attr* attr)
 cdef Attr attr_from_stat(const stat_t* st)
 cdef Context context_new(uint32_t uid, uint32_t gid, int pid, uint32_t umask, int64_t* flag)

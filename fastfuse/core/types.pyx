@@ -164,7 +164,7 @@ cdef class Flock:
         return show(self, ("l_type", "l_start", "l_len", "l_pid"))
 
 
-cdef void attr_to_kernel(Attr attr, fuse_attr* out) noexcept:
+cdef int attr_to_kernel(Attr attr, fuse_attr* out) except -1:
     out.ino = attr.ino
     out.size = attr.size
     out.blocks = (attr.size + 511) // 512 if attr.blocks is None else attr.blocks
@@ -180,6 +180,7 @@ cdef void attr_to_kernel(Attr attr, fuse_attr* out) noexcept:
                           | ((os.minor(attr.rdev) & ~0xff) << 12)) if attr.rdev else 0
     out.blksize = attr.blksize
     (<uint32_t*>&out.blksize)[1] = 0    # flags (padding until 7.33)
+    return 0
 
 
 cdef Attr attr_from_kernel(const fuse_attr* attr):
