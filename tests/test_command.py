@@ -137,7 +137,7 @@ def test_the_mountpoint_may_be_a_link(tmp_path: Path) -> None:
 
 # Imports as root, which may be the only one to read this Python; mounts as somebody else.
 AS_USER = """
-import argparse, os, shutil, sys
+import argparse, locale, os, shutil, sys
 import fastfuse
 from fastfuse import command
 os.setgroups([])
