@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 
+cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.errno cimport EIO, ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EROFS, ESTALE, errno
@@ -110,6 +111,8 @@ cdef class Call:
         self.engine.calls.discard(self)
 
 
+# What is left of handles at the end leads to the tree: the garbage collector may not take that away before.
+@cython.no_gc_clear
 cdef class Engine:
     """One mount. *handlers* has a callable or None for each of OPERATIONS; *args* are libfuse's, without the program.
 
