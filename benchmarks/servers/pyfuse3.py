@@ -35,7 +35,7 @@ class Operations(pyfuse3.Operations):  # type: ignore[misc, unused-ignore]
         return ino
 
     def _node(self, ino: int) -> common.Node:
-        return self._nodes[ino - pyfuse3.ROOT_INODE]
+        return self._nodes[ino - int(pyfuse3.ROOT_INODE)]
 
     def _entry(self, ino: int) -> Any:
         entry = pyfuse3.EntryAttributes()
