@@ -73,7 +73,7 @@ def _mount(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         _log_to(args.log, in_background=not (args.foreground or args.debug))
     except OSError as error:
         parser.error(f"--log {args.log}: {error.strerror or error}")
-    # Of each image in use, root's kernel reads the cache's file, which is open for as long.
+    # Images are served from the cache's files, which are open for as long.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 16)), hard))
     with ExitStack() as ending:

@@ -10,7 +10,11 @@ There is no database: nothing to lock between processes, nothing that a fork or 
 system upsets, and damage costs the damaged document alone. Everything is written to a temporary
 file, synced and renamed, and checked against its digest when it is read; so a kill, a full disk or
 two writers at once leave either a whole document or one that is noticed and asked for again.
-The time of last use is the mtime of K.
+The time of last use is the mtime of K, or the time of access of the body's file, which counts the
+reads that only the kernel sees (to the day, where the disk is mounted with relatime).
+
+No program can set a file's ctime. So a file that has the inode number, size and ctime that it had
+when its digest was checked is what was checked: its `Seal` is unbroken, and it need not be read.
 """
 
 from __future__ import annotations
@@ -26,16 +30,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import platformdirs
 
 from xkcdfs.client import Validators
 
-__all__ = ["Cache", "Cached", "default_directory"]
+__all__ = ["Cache", "Cached", "Seal", "default_directory"]
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +47,31 @@ MAX_ENTRY = 16 << 20
 STALE = 3600.0  # seconds; a file of no document is on its way for less than that
 _KEY = re.compile(r"[0-9a-f]{40}")
 _SUFFIX = re.compile(r"\.[a-z]{3,4}")
+_FILE = re.compile(r"[0-9a-f]{40}-[0-9a-f]{16}\.[a-z]{3,4}")
 _FIELDS = ("url", "etag", "last_modified", "fetched", "suffix", "sha256")
+
+
+class Seal(NamedTuple):
+    """A body's file, by its name, as it was when its digest was checked."""
+
+    name: str
+    ino: int
+    size: int
+    ctime_ns: int
 
 
 @dataclass(frozen=True)
 class Cached:
-    """A document from the cache. `path` is the plain file of an image; None if the body is kept
-    inside the entry, or in memory because it could not be written."""
+    """A document from the cache. `path` is the plain file of an image, `seal` what it was like
+    when it was checked; None if the body is kept inside the entry, or in memory because it could
+    not be written."""
 
     url: str
     body: bytes
     validators: Validators
     fetched: float  # seconds since 1970: when the site last said that this is what it has
     path: Path | None = None
+    seal: Seal | None = field(default=None, compare=False)
 
 
 def default_directory() -> Path:
@@ -115,6 +131,20 @@ class Cache:
         except OSError:
             return None
 
+    def open_sealed(self, seal: Seal) -> int | None:
+        """A descriptor of the file that *seal* is of, for reading; the caller closes it. None if
+        the file is gone, or somebody may have written to it since it was checked."""
+        if not _FILE.fullmatch(seal.name):
+            return None
+        try:
+            fd = _open(self.directory / seal.name)
+        except OSError:
+            return None
+        if _seal(seal.name, os.fstat(fd)) != seal:
+            os.close(fd)
+            return None
+        return fd
+
     def usage(self) -> int:
         """How many bytes the documents on the disk have, all together."""
         with self._lock:
@@ -141,13 +171,13 @@ class Cache:
             before = self._file_of(key)
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if name:
-                self._write(name, body)
+                cached = replace(cached, seal=_seal(name, self._write(name, body)))
             self._write(key, entry)
             if before and before != name:
                 self._unlink(before)
         except OSError as error:
             self._complain(error)
-            return self._remember(replace(cached, path=None))
+            return self._remember(replace(cached, path=None, seal=None))
         with self._lock:
             self._complained = False
             self._unsaved.pop(url, None)
@@ -182,13 +212,15 @@ class Cache:
             return Cached(url, body, validators, header["fetched"])
         path = self.directory / self._name(key, header)
         try:
+            # Before it is read: who writes to it meanwhile breaks the seal.
+            seal = _seal(path.name, os.lstat(path))
             file: bytes | None = _contents(path, self.limit)
         except FileNotFoundError:
             file = None
         except OSError:
             file = b""
         if file is not None and hashlib.sha256(file).hexdigest() == header["sha256"]:
-            return Cached(url, file, validators, header["fetched"], path)
+            return Cached(url, file, validators, header["fetched"], path, seal)
         if self._file_of(key) == path.name:
             if file is not None:  # and not evicted by another process just now
                 log.warning("%s is damaged; %s will be fetched again", path, url)
@@ -209,7 +241,7 @@ class Cache:
     def _name(key: str, header: Mapping[str, Any]) -> str:
         return f"{key}-{header['sha256'][:16]}{header['suffix']}"
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, data: bytes) -> os.stat_result:
         # The random part keeps processes of different PID namespaces apart.
         unique = f"tmp-{os.getpid()}-{next(self._numbers)}-{os.urandom(4).hex()}"
         temporary = self.directory / unique
@@ -220,7 +252,8 @@ class Cache:
                 while view:
                     view = view[file.write(view) :]
                 os.fsync(fd)
-            temporary.replace(self.directory / name)
+                temporary.replace(self.directory / name)
+                return os.fstat(fd)  # now: being renamed changes ctime
         except BaseException:
             self._unlink(unique)
             raise
@@ -263,6 +296,7 @@ class Cache:
         together are over the limit; returns the bytes that remain."""
         sizes: dict[str, int] = {}
         used: dict[str, float] = {}
+        entries: set[str] = set()
         files: dict[str, list[tuple[str, float]]] = {}
         try:
             listing = list(os.scandir(self.directory))
@@ -281,10 +315,13 @@ class Cache:
             elif _KEY.fullmatch(key):
                 sizes[key] = sizes.get(key, 0) + stat.st_size
                 if item.name == key:
-                    used[key] = stat.st_mtime
+                    used[key] = max(used.get(key, 0.0), stat.st_mtime)
+                    entries.add(key)
                 else:
+                    if stat.st_atime_ns > stat.st_mtime_ns:  # else nobody has read it yet
+                        used[key] = max(used.get(key, 0.0), stat.st_atime)
                     files.setdefault(key, []).append((item.name, stat.st_mtime))
-        for key in set(files) - set(used):
+        for key in set(files) - entries:
             if all(now - mtime > STALE for _, mtime in files[key]):
                 for name, _ in files[key]:
                     self._unlink(name)
@@ -293,7 +330,7 @@ class Cache:
         if total <= self.limit:
             return total
         # Below the limit by a tenth, so that the next document does not start this again.
-        for key in sorted(used, key=used.__getitem__):
+        for key in sorted(entries, key=used.__getitem__):
             if total <= self.limit * 9 // 10:
                 break
             if key != keep:
@@ -308,10 +345,18 @@ def _key(url: str) -> str:
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
+def _seal(name: str, found: os.stat_result) -> Seal:
+    return Seal(name, found.st_ino, found.st_size, found.st_ctime_ns)
+
+
+def _open(path: Path) -> int:
+    # O_NONBLOCK: a FIFO that somebody put there must not hold us.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
 def _contents(path: Path, limit: int) -> bytes:
     """The bytes of a regular file; OSError for all else, and for one larger than *limit*."""
-    # O_NONBLOCK: a FIFO that somebody put there must not hold us.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    fd = _open(path)
     with open(fd, "rb", buffering=0) as file:
         size = os.fstat(fd).st_size
         if size > limit:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from xkcdfs.cache import Cache, Cached
+from xkcdfs.cache import Cache, Cached, Seal
 from xkcdfs.client import Client, Kind, Validators, ends_like_image, image_type
 from xkcdfs.errors import FetchError
 from xkcdfs.flights import Flights
@@ -23,7 +25,7 @@ from xkcdfs.records import (
     transcript_source,
 )
 
-__all__ = ["SITE", "Collection", "Image", "Lifetimes"]
+__all__ = ["SITE", "Checked", "Collection", "Image", "Lifetimes"]
 
 SITE = "https://xkcd.com"
 CHANGING = frozenset({1335})  # its image follows the time of day
@@ -54,6 +56,14 @@ class Image:
     url: str
 
 
+class Checked(NamedTuple):
+    """An image whose digest was checked, and until when the site need not be asked about it, in
+    seconds since 1970."""
+
+    seal: Seal
+    until: float
+
+
 class Collection:
     """The comics of *base_url*. Thread-safe; every method may block on the network, and raises
     FetchError. What is in the cache is also served, however old, where the site does not answer.
@@ -78,6 +88,7 @@ class Collection:
         self._is_makeshift = False  # the index has only numbers
         self._believed: dict[str, float] = {}
         self._asked_again: set[str] = set()
+        self._checked: dict[int, Checked] = {}  # not saved yet
 
     def url(self, number: int) -> str:
         """The page of a comic."""
@@ -144,6 +155,41 @@ class Collection:
         if not record.image_url or record.number in CHANGING:
             return None
         return self._cache.size(record.image_url)
+
+    def checked_images(self) -> dict[int, Checked]:
+        """The images, by number, that `save_checked` remembers, of which nobody need ask anything;
+        no request."""
+        known, now = self._saved_checked(), time.time()
+        if self._client.offline:  # then all is good for ever
+            return {n: image._replace(until=inf) for n, image in known.items()}
+        return {n: image for n, image in known.items() if now < image.until}
+
+    def open_checked(self, image: Checked) -> int | None:
+        """As Cache.open_sealed."""
+        return self._cache.open_sealed(image.seal)
+
+    def save_checked(self) -> None:
+        """Remember, in the cache, which images were checked: until somebody writes to their files,
+        they need not be read to know that they are right."""
+        if self._checked:
+            known = {**self._saved_checked(), **self._checked}
+            body = json.dumps({str(n): known[n] for n in sorted(known)})
+            self._cache.put(self._checked_url, body.encode(), Validators())
+
+    @property
+    def _checked_url(self) -> str:
+        return f"{self.base_url}/#checked"  # no page can have it
+
+    def _saved_checked(self) -> dict[int, Checked]:
+        cached = self._cache.get(self._checked_url)
+        try:
+            table = json.loads(cached.body) if cached else {}
+            return {
+                int(number): Checked(Seal(str(name), *rest), float(until))
+                for number, ((name, *rest), until) in table.items()
+            }
+        except (ValueError, TypeError, AttributeError):
+            return {}  # of another version of this program
 
     def expire(self) -> None:
         """Believe nothing that was looked up about which comics there are."""
@@ -231,6 +277,7 @@ class Collection:
                     progress(done, len(wanted), number)
         finally:
             pool.shutdown(cancel_futures=True)
+            self.save_checked()
         return dict(sorted(failed.items()))
 
     def _record_url(self, number: int) -> str:
@@ -242,6 +289,10 @@ class Collection:
         changes = record.number in CHANGING
         life = self._lifetimes.changing_image if changes else self._lifetimes.image
         _, cached = self._document(url, _IMAGE, life)
+        if cached.seal and url == record.image_url and not changes:
+            left = self._records[record.number][1] - time.monotonic()
+            until = min(time.time() + left, cached.fetched + life)
+            self._checked[record.number] = Checked(cached.seal, until)
         return Image(cached.body, cached.path, url)
 
     def _read_index(self, latest: int) -> Mapping[int, IndexEntry]:

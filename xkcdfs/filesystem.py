@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import TypeVar
 
-from fastfuse import Content, Context, FileSystem, FuseError
+from fastfuse import Attr, Content, Context, FileSystem, FuseError
 from xkcdfs.catalogue import Catalogue
 from xkcdfs.collection import Image
 from xkcdfs.control import control
@@ -78,6 +80,21 @@ def comics(shelf: Shelf) -> FileSystem:
         with learning(number, path):
             not_again(path)
             return _served(shelf.image(number))
+
+    @fs.init
+    def serve_unchanged() -> None:
+        """Put in what the read handler would give, where nothing has to be read to know it."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # the rest is for all else
+        owner, group = os.geteuid(), os.getegid()
+        for entry, fd, until in islice(shelf.unchanged_images(), files):
+            life = max(0.0, min(until - time.time(), CONTENT))
+            content, mtime = Content.from_fd(fd), entry.mtime_ns
+            attr = Attr(
+                mode=stat.S_IFREG | 0o444, size=content.size, uid=owner, gid=group,
+                atime_ns=mtime, mtime_ns=mtime, ctime_ns=mtime, attr_timeout=life,
+            )  # fmt: skip
+            ino = fs.tree.set_entry(1, str(entry.number).encode(), attr, life)
+            fs.tree.set_content(ino, content, life)
 
     @fs.readlink("/:number<int>")
     def no_image(number: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fastfuse import Session
 from xkcdfs.cache import Cache
 from xkcdfs.client import Client, Settings
 from xkcdfs.collection import Collection, Lifetimes
@@ -115,6 +116,7 @@ class Mounted:
 
     path: Path
     shelf: Shelf
+    session: Session
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -135,8 +137,8 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
             mountpoint = tmp_path / "mnt"
             mountpoint.mkdir(exist_ok=True)
             now.enter_context(client)
-            path = now.enter_context(comics(shelf).mounted(mountpoint))
-            return Mounted(path, shelf)
+            session = now.enter_context(comics(shelf).session(mountpoint))
+            return Mounted(Path(session.mountpoint), shelf, session)
 
         yield make
 

@@ -193,15 +193,24 @@ def test_a_mirror_without_an_archive_page(mount: Mount, site: Site) -> None:
     assert mounted.read("comics/0353/title.txt").decode() == site.comic(353).title + "\n"
 
 
-@pytest.mark.parametrize("damage", ["shorter", "garbled", "gone"])
+@pytest.mark.parametrize("damage", ["shorter", "garbled", "unseen", "gone"])
 def test_a_damaged_cache_is_noticed(
     mount: Mount, site: Site, tmp_path: Path, damage: str
 ) -> None:
     mount(site).read("353")
     (file,) = (tmp_path / "cache").rglob("*-*.png")
     data = file.read_bytes()
+    before = file.stat()
     if damage == "gone":
         file.unlink()
+    elif damage == "unseen":  # in place, with size and times as they were
+        with file.open("r+b") as opened:
+            opened.seek(-9, os.SEEK_END)
+            opened.write(b"x")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        after = file.stat()
+        assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        assert file.read_bytes() != data
     else:
         file.write_bytes(data[:100] if damage == "shorter" else data[:-9] + b"x" + data[-8:])
     site.forget()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from xkcdfs import cache as cache_module
-from xkcdfs.cache import Cache, default_directory
+from xkcdfs.cache import Cache, Seal, default_directory
 from xkcdfs.client import Validators
 
 SITE = "https://comics.example"
@@ -188,6 +188,47 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert not cache.get(urls[1])
     assert cache.get(urls[-1])
     assert sum(path.stat().st_size for path in cache.directory.iterdir()) <= cache.limit
+
+
+def test_reading_the_file_is_use_too(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, SITE, limit=50_000)
+    for n in range(9):
+        put = cache.put(f"{SITE}/{n}", bytes(5000), TAGGED, ".png")
+        assert put.path
+        os.utime(cache.directory / put.path.name[:40], (n, n))
+        # As when the kernel reads it; nobody has read the others.
+        os.utime(put.path, (100, 1) if n == 0 else (1, 1))
+    for n in range(4):
+        cache.put(f"{SITE}/more/{n}", bytes(5000), TAGGED, ".png")
+    assert cache.get(f"{SITE}/0")
+    assert not cache.get(f"{SITE}/1")
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE.values(), os.utime], ids=[*DAMAGE, "touched"])
+def test_a_seal_is_broken_by_all_who_touch_the_file(
+    cache: Cache, damage: Callable[[Path], Any]
+) -> None:
+    cache.put(URL, b"precious" * 100, TAGGED, ".png")
+    found = cache.get(URL)
+    assert found is not None
+    assert found.path
+    assert found.seal
+    with open(cache.open_sealed(found.seal), "rb") as file:
+        assert file.read() == found.body
+    damage(found.path)
+    assert cache.open_sealed(found.seal) is None
+
+
+def test_a_seal_is_of_a_file_in_the_cache(cache: Cache, tmp_path: Path) -> None:
+    put = cache.put(URL, b"x", TAGGED, ".png")
+    assert put.path
+    assert put.seal
+    outside = tmp_path / put.path.name
+    outside.write_bytes(b"x")
+    st = outside.stat()
+    for name in (f"../../{outside.name}", str(outside), ".", "", "a\0b"):
+        assert cache.open_sealed(Seal(name, st.st_ino, st.st_size, st.st_ctime_ns)) is None
+    assert cache.put(URL, b"x", TAGGED).seal is None
 
 
 def test_one_document_larger_than_the_limit_is_served(tmp_path: Path) -> None:
