@@ -213,7 +213,9 @@ def test_a_seal_is_broken_by_all_who_touch_the_file(
     assert found is not None
     assert found.path
     assert found.seal
-    with open(cache.open_sealed(found.seal), "rb") as file:
+    descriptor = cache.open_sealed(found.seal)
+    assert descriptor is not None
+    with open(descriptor, "rb") as file:
         assert file.read() == found.body
     damage(found.path)
     assert cache.open_sealed(found.seal) is None
