@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,13 @@ def mountpoint(tmp_path: Path) -> Path:
     path = tmp_path / "mnt"
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def mount(mountpoint: Path) -> Iterator[Callable[..., Path]]:
+    """``mount(fs, **settings)`` mounts a `FileSystem` for the rest of the test, and is where."""
+    with ExitStack() as stack:
+        yield lambda fs, **settings: stack.enter_context(fs.mounted(mountpoint, **settings))
 
 
 @pytest.fixture

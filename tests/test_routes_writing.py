@@ -8,37 +8,17 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from programs import errno_of, shell
 
 from fastfuse import FileSystem, FuseError
 
 pytestmark = pytest.mark.mount
-
-
-@pytest.fixture
-def mount(mountpoint: Path) -> Iterator[Callable[..., Path]]:
-    with ExitStack() as stack:
-        yield lambda fs, **settings: stack.enter_context(fs.mounted(mountpoint, **settings))
-
-
-def shell(root: Path, line: str) -> str:
-    done = subprocess.run(line, shell=True, cwd=root, capture_output=True, text=True, timeout=30, check=False)
-    assert not done.stderr, done.stderr
-    return done.stdout
-
-
-def errno_of(call: Callable[..., Any], *args: Any) -> str | None:
-    try:
-        call(*args)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return None
 
 
 # ---- what handlers get

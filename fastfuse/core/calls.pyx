@@ -10,21 +10,21 @@ import os
 import struct
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.errno cimport EIO, ENOENT, ENOSYS, ERANGE, EROFS
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.errno cimport EIO, ENOENT, ERANGE
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memset
 
-from fastfuse.core.content cimport content_from, content_t
+from fastfuse.core.content cimport content_from
 from fastfuse.core.hits cimport forget_node, handle_free, handle_new, reply_missing, take_entry
 from fastfuse.core.libfuse cimport (
     FOPEN_CACHE_DIR, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_NONSEEKABLE,
     FOPEN_PARALLEL_DIRECT_WRITES, FUSE_IOCTL_MAX_IOV, FUSE_IOCTL_RETRY, FUSE_RELEASE_FLOCK_UNLOCK,
     FUSE_RELEASE_FLUSH, FUSE_WRITE_CACHE, fuse_attr_out, fuse_bmap_out, fuse_entry_out, fuse_forget_data,
-    fuse_interrupt_func_t, fuse_ioctl_iovec, fuse_ioctl_out, fuse_lk_out, fuse_lseek_out,
+    fuse_interrupt_func_t, fuse_ioctl_out, fuse_lk_out, fuse_lseek_out,
     fuse_lowlevel_notify_poll, fuse_open_out, fuse_pollhandle, fuse_pollhandle_destroy, fuse_reply_buf, fuse_reply_err, fuse_reply_none, fuse_req_interrupt_func,
     fuse_statfs_out,
 )

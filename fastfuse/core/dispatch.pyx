@@ -3,7 +3,7 @@
 No Python runs below a callback, and nothing is copied: names and data stay in the buffer that they came in.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 from posix.types cimport dev_t, mode_t, off_t
 
@@ -13,7 +13,7 @@ from fastfuse.core.libfuse cimport (
     fuse_ino_t, fuse_lowlevel_ops, fuse_pollhandle, fuse_release_in, fuse_reply_none, fuse_req_ctx, fuse_req_t,
     fuse_write_in, stat_t,
 )
-from fastfuse.core.platform cimport after_request, bump, monotonic_ns
+from fastfuse.core.platform cimport after_request, bump
 from fastfuse.core.state cimport *
 
 cdef extern from *:

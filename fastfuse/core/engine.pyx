@@ -9,8 +9,8 @@ import os
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
-from libc.errno cimport EIO, ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EROFS, ESTALE, errno
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.errno cimport ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EROFS, ESTALE, errno
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strdup
 
@@ -28,7 +28,7 @@ from fastfuse.core.libfuse cimport *
 from fastfuse.core.notices cimport on_notice, tell_kernel
 from fastfuse.core.platform cimport *
 from fastfuse.core.state cimport *
-from fastfuse.core.tree cimport Tree, tree_t, tree_unmounted
+from fastfuse.core.tree cimport Tree, tree_unmounted
 from fastfuse.core.workers cimport HANDOVER, STOP, learn, next_request, stop
 
 from fastfuse.core.calls import OPERATIONS

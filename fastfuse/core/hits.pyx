@@ -9,8 +9,7 @@ from posix.stat cimport S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
 from fastfuse.core.content cimport content_ref, content_t, content_unref
 from fastfuse.core.libfuse cimport (
-    FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH, FUSE_DEV_IOC_BACKING_OPEN, FUSE_NAME_OFFSET,
-    FUSE_NAME_OFFSET_DIRENTPLUS, fuse_attr_out, fuse_backing_map, fuse_dirent, fuse_direntplus, fuse_entry_out,
+    FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH, FUSE_DEV_IOC_BACKING_OPEN, FUSE_NAME_OFFSET, fuse_attr_out, fuse_backing_map, fuse_dirent, fuse_direntplus, fuse_entry_out,
     fuse_open_out, fuse_out_header, fuse_reply_buf, fuse_reply_err, fuse_reply_none, fuse_reply_statfs, statvfs_t,
 )
 from fastfuse.core.platform cimport (

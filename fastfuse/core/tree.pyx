@@ -9,7 +9,7 @@ import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.stat cimport S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
@@ -20,14 +20,13 @@ from fastfuse.core.libfuse cimport (
 from fastfuse.core.platform cimport (
     PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP, atomic_add, atomic_load, monotonic_ns, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_rwlock_destroy, pthread_rwlock_init,
-    pthread_rwlock_trywrlock, pthread_rwlock_unlock, pthread_rwlock_wrlock, pthread_rwlockattr_destroy,
-    pthread_rwlock_rdlock, pthread_rwlockattr_init, pthread_rwlockattr_setkind_np, pthread_rwlockattr_t, wall_clock_ns,
+    pthread_rwlock_trywrlock, pthread_rwlock_unlock, pthread_rwlock_wrlock, pthread_rwlockattr_destroy, pthread_rwlockattr_init, pthread_rwlockattr_setkind_np, pthread_rwlockattr_t, wall_clock_ns,
 )
 from fastfuse.core.types cimport Attr, attr_from_kernel, attr_to_kernel, split_ns
 
 from fastfuse.errors import FuseError
 
-from errno import EEXIST, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, ESTALE
+from errno import EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, ESTALE
 
 cdef enum:
     SLAB_BITS = 12

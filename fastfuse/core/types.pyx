@@ -3,7 +3,6 @@
 import os
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from fastfuse.core.libfuse cimport fuse_attr, stat_t
 from fastfuse.core.platform cimport atomic_load

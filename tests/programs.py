@@ -1,0 +1,25 @@
+"""What tests ask of programs that use a mount."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def shell(root: Path, line: str) -> str:
+    """What a shell prints, its directory the mount."""
+    done = subprocess.run(line, shell=True, cwd=root, capture_output=True, text=True, timeout=30, check=False)
+    assert not done.stderr, done.stderr
+    return done.stdout
+
+
+def errno_of(call: Callable[..., Any], *args: Any) -> str | None:
+    """The name of the errno that a call fails with."""
+    try:
+        call(*args)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return None
