@@ -6,11 +6,12 @@ import errno
 import logging
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from fastfuse import Attr, Context, FileInfo, Operations, Session, Tree
+from fastfuse import FOREVER, Attr, Context, FileInfo, FileSystem, Operations, Session, Tree
 
 pytestmark = pytest.mark.mount
 
@@ -45,7 +46,7 @@ def test_files_and_memfds_are_read_by_the_kernel_itself(mountpoint: Path, tmp_pa
             assert (mountpoint / name).read_bytes() == DATA
             assert (mountpoint / name).read_bytes() == DATA
         assert requests(session, "read") == 0
-        assert session.stats()["passthrough"] == {"negotiated": True, "opened": 2, "refused": 0}
+        assert session.stats()["passthrough"] == {"negotiated": True, "opened": 2, "refused": 0, "why": ""}
         assert (mountpoint / "memory").read_bytes() == DATA
         assert requests(session, "read") > 0
 
@@ -65,9 +66,10 @@ def test_without_passthrough_the_next_best_way_is_taken_and_said_once(
     with Session(published(memfd1=DATA, memfd2=DATA), mountpoint, passthrough=False) as session:
         for name in ("memfd1", "memfd2", "memfd1"):
             assert (mountpoint / name).read_bytes() == DATA
-        assert session.stats()["passthrough"] == {"negotiated": False, "opened": 0, "refused": 2}
+        told = {"negotiated": False, "opened": 0, "refused": 2, "why": "switched off"}
+        assert session.stats()["passthrough"] == told
     said = [record.getMessage() for record in caplog.records if "passthrough" in record.getMessage()]
-    assert said == ["files are read through this process, not by the kernel itself (passthrough: not agreed)"]
+    assert said == ["files are read through this process, not by the kernel itself (passthrough: switched off)"]
 
 
 def test_an_immutable_mount_is_asked_once(mountpoint: Path) -> None:
@@ -103,8 +105,97 @@ def test_a_second_open_reads_nothing(mountpoint: Path) -> None:
     with Session(published(file=DATA), mountpoint) as session:
         assert (mountpoint / "file").read_bytes() == DATA
         once = requests(session, "read")
+        assert once > 0
         assert (mountpoint / "file").read_bytes() == DATA
         assert requests(session, "read") == once, "keep_cache"
+
+
+def test_a_small_file_comes_with_its_first_open(mountpoint: Path) -> None:
+    sizes = (0, 1, 4096, 4097, 16 << 10)
+    ops = published(**{f"f{size}": DATA[:size] for size in sizes}, large=DATA[: (16 << 10) + 1])
+    with Session(ops, mountpoint) as session:
+        for size in sizes:
+            for _ in range(2):
+                assert (mountpoint / f"f{size}").read_bytes() == DATA[:size]
+        assert requests(session, "read") == 0
+        assert session.stats()["prefilled"] == len(sizes) - 1, "all but the empty one, once each"
+        assert (mountpoint / "large").read_bytes() == DATA[: (16 << 10) + 1]
+        assert requests(session, "read") > 0
+
+
+def test_a_small_file_that_is_replaced_comes_anew(mountpoint: Path) -> None:
+    ops = published(file=b"old and longer")
+    assert ops.tree
+    with Session(ops, mountpoint) as session, open(mountpoint / "file", "rb") as held:
+        ops.tree.publish("file", b"new")
+        for _ in range(1000):
+            if (mountpoint / "file").read_bytes() == b"new":
+                break
+        assert (mountpoint / "file").read_bytes() == b"new"
+        assert held.read() == b"old and longer"
+        assert session.stats()["prefilled"] == 2
+
+
+def test_no_page_cache_is_filled_while_a_handler_has_a_file_open(mountpoint: Path) -> None:
+    """A read of it may wait for Python with its pages locked, for which the filling would wait."""
+
+    class Both(Operations):
+        tree = Tree()
+
+        def open(self, ctx: Context, ino: int, fi: FileInfo) -> None:
+            pass
+
+        def write(self, ctx: Context, ino: int, buf: memoryview, off: int, fi: FileInfo) -> int:
+            return len(buf)
+
+    ops = Both()
+    later = [f"later{i}" for i in range(200)]
+    for name in ("a", "b", *later):
+        ops.tree.publish(name, DATA[:5000], mode=0o644)
+    with Session(ops, mountpoint) as session:
+        with open(mountpoint / "a", "r+b"):
+            for name in ("a", "b"):
+                assert (mountpoint / name).read_bytes() == DATA[:5000]
+            assert session.stats()["prefilled"] == 0
+        assert requests(session, "read") == 2
+        for name in later:  # close(2) does not wait for the release
+            assert (mountpoint / name).read_bytes() == DATA[:5000]
+            if session.stats()["prefilled"]:
+                break
+            time.sleep(0.01)
+        assert session.stats()["prefilled"] == 1
+
+
+def test_links_that_only_the_tree_knows_are_kept_by_the_kernel(mountpoint: Path) -> None:
+    ops = published()
+    assert ops.tree
+    ops.tree.symlink("link", "one")
+    ino = ops.tree.find("link")
+    assert ino
+    with Session(ops, mountpoint) as session:
+        assert [os.readlink(mountpoint / "link") for _ in range(5)] == ["one"] * 5
+        assert requests(session, "readlink") == 1
+        ops.tree.set_link(ino, "another", 3600)
+        for _ in range(1000):
+            if os.readlink(mountpoint / "link") == "another":
+                break
+        assert os.readlink(mountpoint / "link") == "another"
+
+
+def test_links_that_a_handler_may_change_are_asked_for(mountpoint: Path) -> None:
+    fs = FileSystem()
+    targets = iter("abc")
+    fs.add("readlink", "/link", lambda: next(targets), ttl=0)
+    with fs.mounted(mountpoint) as root:
+        assert [os.readlink(root / "link") for _ in range(3)] == ["a", "b", "c"]
+
+
+def test_links_that_a_handler_says_for_good_are_kept_by_the_kernel(mountpoint: Path) -> None:
+    fs = FileSystem()
+    fs.add("readlink", "/:name", lambda name: name * 2, ttl=FOREVER)
+    with fs.session(mountpoint) as session:
+        assert [os.readlink(mountpoint / "ab") for _ in range(3)] == ["abab"] * 3
+        assert requests(session, "readlink") <= 1
 
 
 def test_names_that_do_not_exist_are_asked_for_once(mountpoint: Path) -> None:

@@ -612,13 +612,13 @@ def test_a_class_serves_what_its_tree_does_not(mountpoint: Path) -> None:
     class Mixed(OneFile):
         def __init__(self) -> None:
             self.tree = Tree(first_ino=1 << 48)
-            self.tree.publish("in/c", b"from C")
+            self.tree.publish("in/c", b"from C" * 4000)
 
         def open(self, ctx: Context, ino: int, fi: FileInfo) -> None:
             assert ino == FILE
 
     with Session(Mixed(), mountpoint) as session:
-        assert (mountpoint / "in/c").read_bytes() == b"from C"
+        assert (mountpoint / "in/c").read_bytes() == b"from C" * 4000
         assert (mountpoint / "f").read_bytes() == CONTENT
         assert os.stat(mountpoint / "f").st_ino == FILE
         assert os.stat(mountpoint / "in").st_ino >= 1 << 48

@@ -28,7 +28,9 @@ from fastfuse.core.libfuse cimport (
     fuse_lowlevel_notify_poll, fuse_open_out, fuse_pollhandle, fuse_pollhandle_destroy, fuse_reply_buf, fuse_reply_err, fuse_reply_none, fuse_req_interrupt_func,
     fuse_statfs_out,
 )
-from fastfuse.core.platform cimport atomic_add, atomic_exchange, atomic_load
+from fastfuse.core.platform cimport (
+    atomic_add, atomic_exchange, atomic_load, pthread_mutex_lock, pthread_mutex_unlock,
+)
 from fastfuse.core.state cimport *
 from fastfuse.core.tree cimport dirent_size, fill_timeout, put_dirent
 from fastfuse.core.types cimport (
@@ -334,6 +336,9 @@ cdef int put_open(request_t* r, fuse_open_out* out, object content) except -1:
     handle.fi = r.fi
     r.fi = NULL
     r.opened = handle
+    if r.op != OP_OPENDIR:
+        handle.by_handler = True
+        atomic_add(&r.engine.by_handlers, 1)
     if content is not None:
         handle.content = content_from(content)
     memset(out, 0, sizeof(fuse_open_out))
@@ -622,6 +627,10 @@ cdef bint send(request_t* r) noexcept nogil:
     elif r.out is NULL:
         fuse_reply_err(r.req, 0)
     else:
+        if r.opened is not NULL:
+            # Nobody reads of it before a page cache that is being filled has its pages: see prefill.
+            pthread_mutex_lock(&r.engine.fill_lock)
+            pthread_mutex_unlock(&r.engine.fill_lock)
         result = fuse_reply_buf(r.req, r.out, r.out_size)
         return not (result == -ENOENT and (r.opened is not NULL or r.looked_up))
     return r.opened is NULL and not r.looked_up

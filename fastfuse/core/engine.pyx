@@ -9,7 +9,7 @@ import os
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
-from libc.errno cimport ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EROFS, ESTALE, errno
+from libc.errno cimport ENOENT, ENOSYS, ENOTCONN, EROFS, ESTALE, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strdup
@@ -180,6 +180,7 @@ cdef class Engine:
         e.connection.passthrough = passthrough
         pthread_mutex_init(&e.lock, NULL)
         pthread_mutex_init(&e.backing_lock, NULL)
+        pthread_mutex_init(&e.fill_lock, NULL)
         e.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         e.attention_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         e.guard_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
@@ -537,6 +538,7 @@ cdef class Engine:
         cdef engine_t* e = self.e
         cdef pollfd waiting
         cdef uint64_t count
+        cdef bint told = False
         waiting.fd = e.attention_fd
         waiting.events = POLLIN
         while not atomic_load(&e.stop):
@@ -546,10 +548,10 @@ cdef class Engine:
                 tell_kernel(e)
                 answer_interrupted(e)
             reap()
-            if e.backing_error:
-                why = "not agreed" if e.backing_error == EOPNOTSUPP else os.strerror(e.backing_error)
-                log.info("files are read through this process, not by the kernel itself (passthrough: %s)", why)
-                e.backing_error = 0
+            if e.backing_refused and not told:
+                told = True
+                log.info("files are read through this process, not by the kernel itself (passthrough: %s)",
+                         os.fsdecode(e.no_passthrough))
             for call in list(self.calls):
                 call.interrupt()
 
@@ -644,7 +646,9 @@ cdef class Engine:
             "threads": e.threads,
             "passthrough": {
                 "negotiated": bool(e.passthrough), "opened": e.backing_opened, "refused": e.backing_refused,
+                "why": os.fsdecode(e.no_passthrough) if e.no_passthrough is not NULL else "",
             },
+            "prefilled": atomic_load(&e.prefilled),
             "tree": self.tree.stats() if self.tree is not None else None,
             "connection": {
                 "protocol": (c.proto_major, c.proto_minor), "max_write": c.max_write,

@@ -77,9 +77,14 @@ cdef int handshake(engine_t* e) noexcept nogil:
     # struct fuse_init_out: flags is word 3, flags2 word 8, max_stack_depth word 9.
     if offered & FUSE_PARALLEL_DIROPS:
         out[3] |= FUSE_PARALLEL_DIROPS
-    e.passthrough = (e.connection.passthrough and offered & FUSE_PASSTHROUGH != 0
-                     and not out[3] & FUSE_WRITEBACK_CACHE)
-    if e.passthrough:
+    if not e.connection.passthrough:
+        e.no_passthrough = b"switched off"
+    elif not offered & FUSE_PASSTHROUGH:
+        e.no_passthrough = b"this kernel does not offer it (Linux 6.9 does)"
+    elif out[3] & FUSE_WRITEBACK_CACHE:
+        e.no_passthrough = b"it does not go together with the writeback cache"
+    else:
+        e.passthrough = True
         out[3] |= FUSE_INIT_EXT
         out[8] |= <uint32_t>(FUSE_PASSTHROUGH >> 32)
         out[9] = 2          # the backing may itself be stacked (overlayfs)

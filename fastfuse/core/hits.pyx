@@ -1,16 +1,17 @@
 """Hits: what the tree knows is answered here, without the GIL."""
 
-from libc.errno cimport EACCES, EFAULT, EIO, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, errno
+from libc.errno cimport EACCES, EFAULT, EIO, ENOENT, ENOMEM, ENOSYS, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset, strerror, strlen
 from posix.fcntl cimport O_ACCMODE, O_RDONLY, O_TRUNC
 from posix.stat cimport S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
 from fastfuse.core.content cimport content_ref, content_t, content_unref
 from fastfuse.core.libfuse cimport (
-    FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH, FUSE_DEV_IOC_BACKING_OPEN, FUSE_NAME_OFFSET, fuse_attr_out, fuse_backing_map, fuse_dirent, fuse_direntplus, fuse_entry_out,
-    fuse_open_out, fuse_out_header, fuse_reply_buf, fuse_reply_err, fuse_reply_none, fuse_reply_statfs, statvfs_t,
+    FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH, FUSE_DEV_IOC_BACKING_OPEN, FUSE_NAME_OFFSET, fuse_attr_out,
+    fuse_backing_map, fuse_bufvec, fuse_dirent, fuse_direntplus, fuse_entry_out, fuse_lowlevel_notify_store, fuse_open_out,
+    fuse_out_header, fuse_reply_buf, fuse_reply_err, fuse_reply_none, fuse_reply_statfs, statvfs_t,
 )
 from fastfuse.core.platform cimport (
     atomic_add, atomic_load, atomic_load32, atomic_or, atomic_store32, before_answer, ioctl,
@@ -23,8 +24,11 @@ from fastfuse.core.state cimport (
 )
 from fastfuse.core.tree cimport (
     DIR_COMPLETE, DIR_NEGATIVE, NODE_ORPHAN, content_used, dirent_size, fill_attr, fill_entry,
-    fill_timeout, listing_t, listing_unref, node_at, node_child, node_known, node_retired, node_t, tree_build_listing, tree_closed, tree_forget, tree_retire, tree_t,
+    fill_timeout, listing_t, listing_unref, node_at, node_child, node_known, node_listed, node_retired, node_t, tree_build_listing, tree_closed, tree_forget, tree_retire, tree_t,
 )
+
+cdef enum:
+    PREFILL = 16 << 10      # bytes of a file that go into the page cache with its first open; why so many: ARCHITECTURE.md
 
 
 cdef void call_service(engine_t* e) noexcept nogil:
@@ -56,6 +60,8 @@ cdef void handle_free(engine_t* e, handle_t* handle) noexcept nogil:
     pthread_mutex_unlock(&e.lock)
     if handle.content is not NULL:
         dead = content_unref(handle.content)
+    if handle.by_handler:
+        atomic_add(&e.by_handlers, -1)
     if handle.node is not NULL:
         dead = tree_closed(e.tree, handle.node) or dead
     listing_unref(handle.listing)
@@ -213,10 +219,34 @@ cdef int backing(engine_t* e, content_t* content) noexcept nogil:
             content.backing_id = -1
             e.backing_refused += 1
             if e.backing_refused == 1:
-                e.backing_error = errno if e.passthrough else EOPNOTSUPP
+                if e.passthrough:
+                    e.no_passthrough = strerror(errno)
                 call_service(e)     # which says so in the log
     pthread_mutex_unlock(&e.backing_lock)
     return content.backing_id if content.backing_id > 0 else 0
+
+
+# Put a small file's bytes into the kernel's page cache, so that its reader need not ask for them. The kernel locks the
+# pages for that, and would wait for who reads them, who may wait for this thread: so nobody else may have the file open,
+# nor get an open of it answered meanwhile.
+cdef bint prefill(engine_t* e, node_t* node, content_t* content) noexcept nogil:
+    cdef fuse_bufvec vec
+    cdef bint done = False
+    pthread_mutex_lock(&e.fill_lock)
+    if (0 < content.size <= PREFILL and content.fd < 0 and atomic_load(&node.opens) == 1
+            and atomic_load(&e.by_handlers) == 0 and not atomic_load32(&node.cached)):
+        memset(&vec, 0, sizeof(vec))
+        vec.count = 1
+        vec.buf[0].size = content.size
+        vec.buf[0].mem = <void*>content.data
+        kernel_copies()
+        done = fuse_lowlevel_notify_store(e.se, node.attr.ino, 0, &vec, 0) == 0
+        kernel_copied()
+        if done:
+            atomic_store32(&node.cached, 1)
+            atomic_add(&e.prefilled, 1)
+    pthread_mutex_unlock(&e.fill_lock)
+    return done
 
 
 cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
@@ -252,6 +282,8 @@ cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
     if backing_id:
         out.open_flags = FOPEN_PASSTHROUGH
         (<int*>(<char*>&out + 12))[0] = backing_id
+    elif prefill(e, node, content):
+        out.open_flags = FOPEN_KEEP_CACHE
     handle = handle_new(e)
     if handle is NULL:
         tree_closed(t, node)
@@ -500,7 +532,7 @@ cdef void reply_listing_plus(request_t* r, listing_t* listing, size_t end, int64
         node = NULL
         if not (name[0] == b"." and (record.namelen == 1 or (record.namelen == 2 and name[1] == b"."))):
             if folder is not NULL and folder.dir is not NULL:
-                node = node_child(t, folder, name, record.namelen)
+                node = node_listed(t, folder, record)
         if node is not NULL and node.entry_expiry > now and node.attr_expiry > now:
             node_known(t, node)
             fill_entry(node, &plus.entry_out)

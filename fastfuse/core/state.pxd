@@ -68,6 +68,7 @@ cdef struct handle_t:
     listing_t* listing      # what readdir is served from, or NULL
     size_t end              # of the listing, when it was opened
     uint32_t read           # atomic; at least once
+    bint by_handler         # a handler opened it: a read of it may wait for Python
     PyObject* fi            # the FileInfo that handlers see, or NULL: none has seen it [GIL]
     handle_t* next          # in the engine's list [engine.lock]
     handle_t* prev
@@ -217,9 +218,12 @@ cdef struct engine_t:
     flight_t* flights       # [lock]
     handle_t handles        # list head of open handles [lock]
     pthread_mutex_t backing_lock    # above nothing; held over the ioctl
+    pthread_mutex_t fill_lock   # above nothing; held while a page cache is filled, and taken before an open is answered
+    int64_t by_handlers     # atomic; open files that handlers opened
+    int64_t prefilled       # atomic; files whose bytes went to the page cache with their first open
     int64_t backing_opened  # contents that the kernel reads by itself [backing_lock]
     int64_t backing_refused # [backing_lock]
-    int backing_error       # why the first was refused [backing_lock]; 0 once the log has it
+    const char* no_passthrough  # why the kernel does not read files by itself, or why it refused the first [backing_lock]
     notice_t* notices       # what the kernel is to be told [lock]
     notice_t* notices_tail
     int64_t interrupts      # atomic; a waiting request was interrupted

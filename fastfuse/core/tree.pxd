@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from fastfuse.core.content cimport content_t
-from fastfuse.core.libfuse cimport fuse_attr, fuse_attr_out, fuse_entry_out
+from fastfuse.core.libfuse cimport fuse_attr, fuse_attr_out, fuse_dirent, fuse_entry_out
 from fastfuse.core.platform cimport pthread_mutex_t, pthread_rwlock_t
 
 
@@ -114,6 +114,7 @@ cdef class Tree:
 # All below: lock held for reading at least.
 cdef node_t* node_at(tree_t* t, uint64_t ino) noexcept nogil
 cdef node_t* node_child(tree_t* t, node_t* parent, const char* name, size_t length) noexcept nogil
+cdef node_t* node_listed(tree_t* t, node_t* parent, const fuse_dirent* record) noexcept nogil
 # Has its content ended while it is open?
 cdef bint node_retired(node_t* node, int64_t now) noexcept nogil
 cdef void fill_entry(node_t* node, fuse_entry_out* out) noexcept nogil

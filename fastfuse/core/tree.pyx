@@ -109,6 +109,16 @@ cdef node_t* node_child(tree_t* t, node_t* parent, const char* name, size_t leng
     return NULL
 
 
+# The node of a record of its directory's listing: found by its number, which names no other if the names are the same.
+cdef node_t* node_listed(tree_t* t, node_t* parent, const fuse_dirent* record) noexcept nogil:
+    cdef const char* name = <const char*>record + FUSE_NAME_OFFSET
+    cdef node_t* node = node_at(t, record.ino)
+    if (node is not NULL and node.parent is parent and node.name_len == record.namelen
+            and memcmp(node.name, name, record.namelen) == 0):
+        return node
+    return node_child(t, parent, name, record.namelen)
+
+
 cdef void grow_buckets(tree_t* t) noexcept nogil:
     cdef uint64_t mask = t.mask * 2 + 1
     cdef node_t** buckets = <node_t**>calloc(mask + 1, sizeof(node_t*))
@@ -1005,12 +1015,18 @@ cdef class Tree:
         cdef int64_t expiry = expiry_of(timeout)
         cdef content_t* said = content_from(os.fsencode(target))
         cdef node_t* node
+        cdef bint moved
         self.lock()
         node = node_at(self.t, ino)
         if node is NULL or node.attr.mode & S_IFMT != S_IFLNK:
             self.unlock(content_unref(said))
             raise FuseError(ESTALE if node is NULL else ENOENT, f"inode {ino} is not a symbolic link in the tree")
+        # The kernel may keep targets (cache_symlinks).
+        moved = self.known(node) and node.content is not NULL and (
+            node.content.size != said.size or memcmp(node.content.data, said.data, said.size) != 0)
         self.unlock(self.put_content(node, said, expiry, False))
+        if moved:
+            self.notice(NOTICE_INODE, ino, NULL, 0)
 
     def set_listing(self, uint64_t ino, entries: object, timeout: float, *, bint complete=False) -> None:
         """Say what a directory lists, for *timeout* seconds: (name, mode) pairs, of which the mode's type is used.

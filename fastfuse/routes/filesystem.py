@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from fastfuse import command
 from fastfuse.core.content import Content
 from fastfuse.core.tree import Tree
+from fastfuse.core.types import FOREVER
 from fastfuse.errors import FuseError
 from fastfuse.routes.calling import drive
 from fastfuse.routes.changing import Changing
@@ -227,7 +228,8 @@ class FileSystem(Routes):
         """The *settings* of a Session, with the mount options that they leave open.
 
         fsname and subtype are the program's name; default_permissions lets the kernel check modes
-        and owners; ro, if no route can change anything.
+        and owners; ro, if no route can change anything. Where links lead to is cached by the kernel
+        if no route lets that end.
         """
         given = [option for word in settings.pop("options", ()) for option in word.split(",")]
         program = pathlib.PurePath(sys.argv[0] if sys.argv else "").stem.replace(",", "_")
@@ -239,6 +241,8 @@ class FileSystem(Routes):
         options = [option for option in options if option.partition("=")[0] not in names]
         if self.immutable:
             settings = {"immutable": True, **settings}
+        if all(route.value.ttl == FOREVER for route in self.router.routes if route.kind == "readlink"):
+            settings["want"] = {*settings.get("want", ()), "cache_symlinks"}
         return {**settings, "options": [*options, *given]}
 
     def _changes(self) -> bool:
