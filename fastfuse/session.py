@@ -46,8 +46,8 @@ class Session:
     *options* are mount options ("ro", "allow_other", "fsname=x", ...: mount.fuse3(8)). *threads* bounds how many plain
     handlers run at once. *spin_us*: how long a worker looks for the next request before it sleeps (0 on one CPU).
     *immutable*: everything is in the tree for good, so that open and close cost the kernel no request. *passthrough*:
-    let the kernel read contents in files by itself where it can. *want* and *unwanted* name CAPABILITIES (cache_symlinks is
-    wanted where there is a tree and no handler of readlink: the kernel keeps links' targets until it is told); the other
+    let the kernel read contents in files by itself where it can. *want* and *unwanted* name CAPABILITIES;
+    cache_symlinks is wanted where only the tree knows links: the kernel keeps their targets until it is told. The other
     settings are those of struct fuse_conn_info, in bytes or requests, None for libfuse's own. *read_ahead* is in bytes,
     None for the kernel's 128 KiB; to set it takes root, and others go without. *debug* has libfuse print every request
     and answer on standard error.
@@ -245,8 +245,8 @@ class Session:
 
         operations: for each with requests, their number (requests), those answered without Python (hits), errors by
         handlers, and ns in total; bytes read and written; threads; passthrough: contents read by the kernel itself
-        (opened) or not (refused), and why not; prefilled: small files whose bytes went into the kernel's page cache with
-        their first open; tree: see `Tree.stats`; connection: what was agreed with the kernel.
+        (opened) or not (refused), and why not; prefilled: small files whose bytes went into the page cache with their
+        first open; tree: see `Tree.stats`; connection: what was agreed with the kernel.
         """
         stats: dict[str, Any] = self._engine.stats()
         return stats

@@ -1,12 +1,18 @@
 from fastfuse.core.state cimport request_t, worker_t
 
 
+cdef extern from "Python.h":
+    bint is_coroutine "PyCoro_CheckExact"(object)
+
+
 # A buffer lent to a handler: `write` sees the kernel's bytes where they were received.
 cdef class Loan:
-    cdef const char* at
+    cdef const char* at     # NULL once the bytes are gone [self]
     cdef Py_ssize_t size
-    cdef int exports
+    cdef int exports        # [self]
     cdef void* mem          # the whole buffer, once it is the loan's own (free)
+    # The call is over: *buf becomes the loan's if somebody kept a view of it (and NULL), else its bytes are gone.
+    cdef void end(self, void** buf) noexcept
 
 
 # Call the handler with the request's arguments. A write's bytes are lent. GIL held; raises what the handler raises.

@@ -4,11 +4,11 @@ Answers are the kernel's own structures (linux/fuse.h), sent by fuse_reply_buf: 
 """
 
 import errno as errno_module
-import inspect
 import logging
 import os
 import struct
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.object cimport PyObject
@@ -34,7 +34,8 @@ from fastfuse.core.platform cimport (
 from fastfuse.core.state cimport *
 from fastfuse.core.tree cimport dirent_size, fill_timeout, put_dirent
 from fastfuse.core.types cimport (
-    Attr, Context, DirEntry, Entry, FileInfo, Flock, StatVFS, attr_from_stat, attr_to_kernel, context_new,
+    Attr, Context, DirEntry, Entry, FileInfo, Flock, StatVFS, attr_from_stat, attr_to_kernel, context_end, context_move,
+    context_new,
 )
 from fastfuse.errors import PUBLISHED, IoctlRetry
 
@@ -62,11 +63,23 @@ cdef class Loan:
     """Memory that a handler may look at; its own once it is still in use after the call."""
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        PyBuffer_FillInfo(view, self, <void*>self.at, self.size, 1, flags)
-        self.exports += 1
+        with cython.critical_section(self):
+            if self.at is NULL:
+                raise BufferError("the bytes of a write are gone when its handler has returned")
+            PyBuffer_FillInfo(view, self, <void*>self.at, self.size, 1, flags)
+            self.exports += 1
 
     def __releasebuffer__(self, Py_buffer* view):
-        self.exports -= 1
+        with cython.critical_section(self):
+            self.exports -= 1
+
+    cdef void end(self, void** buf) noexcept:
+        with cython.critical_section(self):
+            if self.exports:
+                self.mem = buf[0]
+                buf[0] = NULL
+            else:
+                self.at = NULL
 
     def __dealloc__(self):
         free(self.mem)
@@ -114,13 +127,9 @@ cdef object context(request_t* r):
     return ctx
 
 
-# The request goes; a Context that somebody kept remembers how it stood.
 cdef void end_context(request_t* r) noexcept:
-    cdef Context ctx
     if r.context is not NULL:
-        ctx = <Context>r.context
-        ctx.was_interrupted = atomic_load(&r.interrupted) != 0
-        ctx.flag = NULL
+        context_end(<Context>r.context)
         Py_XDECREF(r.context)
         r.context = NULL
 
@@ -139,8 +148,13 @@ cdef object file_info(request_t* r, handle_t* handle):
         if r.op in (OP_READ, OP_WRITE, OP_RELEASE):
             info.flags = r.flags
         if handle is not NULL:
-            Py_INCREF(info)
-            handle.fi = <PyObject*>info
+            # Two requests of one open file may come here at the same time (without a GIL).
+            pthread_mutex_lock(&r.engine.lock)
+            if handle.fi is NULL:
+                Py_INCREF(info)
+                handle.fi = <PyObject*>info
+            pthread_mutex_unlock(&r.engine.lock)
+            info = <FileInfo>handle.fi
     if r.op not in (OP_FLUSH, OP_RELEASE, OP_GETLK, OP_SETLK, OP_FLOCK, OP_POLL):
         info.lock_owner = r.lock_owner
         info.writepage = r.write_flags & FUSE_WRITE_CACHE != 0
@@ -254,7 +268,7 @@ cdef object forget_each(object handler, list forgets):
     for ino, nlookup in forgets:
         try:
             result = handler(ino, nlookup)
-            if inspect.iscoroutine(result):
+            if is_coroutine(result):
                 waiting.append((f"forget(ino={ino})", result))
         except Exception as error:
             log.error("forget(ino=%d) failed", ino, exc_info=error)
@@ -275,7 +289,7 @@ cdef Flock posix_lock(request_t* r):
 
 cdef void end_context_moved(request_t* r, request_t* to) noexcept:
     if r.context is not NULL:
-        (<Context>r.context).flag = &to.interrupted
+        context_move(<Context>r.context, &to.interrupted)
         r.context = NULL
 
 
@@ -406,10 +420,10 @@ cdef int put_listing(request_t* r, object entries, object handlers) except -1:
             size = dirent_size(len(entry.name)) + head
             ino = entry.ino
             mode = entry.mode
-            counted = plus and entry.entry is not None and entry.name not in (b".", b"..")
-            if plus and entry.entry is not None:
-                ino = entry.entry.attr.ino
-                mode = entry.entry.attr.mode
+            counted = plus and entry.looked_up is not None and entry.name not in (b".", b"..")
+            if plus and entry.looked_up is not None:
+                ino = entry.looked_up.attr.ino
+                mode = entry.looked_up.attr.mode
             if counted and ino:
                 looked_up.append(ino)
             if used + size > r.size:
@@ -419,7 +433,7 @@ cdef int put_listing(request_t* r, object entries, object handlers) except -1:
             if plus:
                 memset(at + used, 0, head)
                 if counted:
-                    put_entry(r, <fuse_entry_out*>(at + used), entry.entry)
+                    put_entry(r, <fuse_entry_out*>(at + used), entry.looked_up)
             put_dirent(at + used + head, ino or 0xffffffff, entry.off, mode, entry.name, len(entry.name))
             used += size
     except BaseException:
@@ -441,7 +455,7 @@ cdef int forget(request_t* r, object handlers, uint64_t ino) except -1:
 
 # What nobody waits for: a coroutine goes to the event loop.
 cdef int see_to(request_t* r, object result) except -1:
-    if inspect.iscoroutine(result):
+    if is_coroutine(result):
         (<object>r.engine.owner).run_coroutine(await_each([(f"what follows {describe(r)}", result)]))
     return 0
 
@@ -558,7 +572,7 @@ cdef bytes statx_out(Attr attr):
     return struct.pack(
         "<QII16xIIQIIIH2xQQQQ" + 4 * "qI4x" + "IIII112x", sec, nsec, 0,
         0x7ff, attr.blksize, 0, attr.nlink, attr.uid, attr.gid, attr.mode, attr.ino, attr.size,    # STATX_BASIC_STATS
-        (attr.size + 511) // 512 if attr.blocks is None else attr.blocks, 0,
+        attr.count_blocks(), 0,
         *[number for time in times for number in time], os.major(attr.rdev), os.minor(attr.rdev), 0, 0)
 
 

@@ -45,6 +45,7 @@ cdef inline request_t* begin(fuse_req_t req, int op, fuse_ino_t ino) noexcept no
     r.pid = ctx.pid
     r.umask = ctx.umask
     r.began = began
+    bump(&w.counters[op].requests, 1)
     return r
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno as errno_module
-import inspect
 import logging
 import os
 
@@ -15,7 +14,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strdup
 
 from fastfuse.core.calls cimport (
-    Loan, claim, clear, conclude, conclude_error, end_context_moved, invoke, release_handle, send, undo,
+    Loan, claim, clear, conclude, conclude_error, end_context_moved, invoke, is_coroutine, release_handle, send, undo,
 )
 from fastfuse.core.content cimport reap
 from fastfuse.core.dispatch cimport fill_ops, set_worker
@@ -224,8 +223,6 @@ cdef class Engine:
         while e.workers is not NULL:
             w = e.workers
             e.workers = w.next
-            Py_XDECREF(w.garbage[0])
-            Py_XDECREF(w.garbage[1])
             pthread_cond_destroy(&w.cond)
             free(w.buf.mem)
             free(w.scratch)
@@ -292,9 +289,6 @@ cdef class Engine:
             if what == STOP:
                 break
             atomic_store(&w.in_python, 1)
-            Py_XDECREF(w.garbage[0])
-            Py_XDECREF(w.garbage[1])
-            w.garbage[0] = w.garbage[1] = NULL
             try:
                 self.run(w)
             except BaseException as error:
@@ -349,7 +343,7 @@ cdef class Engine:
                     loan.at = r.data
                     loan.size = r.size
             result = invoke(handler, r, loan)
-            if inspect.iscoroutine(result):
+            if is_coroutine(result):
                 call = Call.__new__(Call)
                 call.engine = self
                 call.coroutine = result
@@ -360,12 +354,8 @@ cdef class Engine:
             conclude_error(r, error)
             self.finish(r, None, w, True)
         finally:
-            if loan is not None and loan.exports and loan.mem is NULL:
-                # The handler kept a view of what it was lent: the buffer is the loan's now.
-                loan.mem = r.mem if r.mem is not NULL else w.buf.mem
-                if r.mem is NULL:
-                    w.buf.mem = NULL
-                r.mem = NULL
+            if loan is not None:
+                loan.end(&r.mem if r.mem is not NULL else &w.buf.mem)
             free(r.mem)
             r.mem = NULL
         return 0
@@ -583,6 +573,7 @@ cdef class Engine:
         pthread_mutex_lock(&e.lock)
         w = e.workers
         while w is not NULL:
+            # Who claims it first answers it, and until then it stays: req is looked at afterwards.
             if atomic_load(&w.in_python) and w.request.flight is NULL and w.request.req is not NULL:
                 if claim(&w.request):
                     fuse_reply_err(w.request.req, ENOTCONN)

@@ -163,7 +163,6 @@ cdef struct worker_t:
     pthread_cond_t cond
     int64_t in_python       # atomic
     int64_t python_since    # CLOCK_MONOTONIC ns; 0: nothing to measure
-    PyObject* garbage[2]    # dropped when this thread has the GIL next
 
 
 cdef enum:

@@ -27,8 +27,7 @@ cdef enum notice_kind:
     NOTICE_ATTR             # attributes of ino, before the request in hand is answered
     NOTICE_ENTRY            # the entry (ino, name), positive or negative
 
-# The GIL is held, and for NOTICE_ATTR the tree's lock: may not wait for either, nor for a request on the mount. Copies
-# name.
+# The GIL and the tree's lock are held: may not wait for either, nor for a request on the mount. Copies name.
 ctypedef void (*notice_fn)(void* to, notice_kind kind, uint64_t ino, const char* name, size_t len) noexcept nogil
 
 

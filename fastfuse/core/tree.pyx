@@ -20,7 +20,7 @@ from fastfuse.core.libfuse cimport (
 from fastfuse.core.platform cimport (
     PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP, atomic_add, atomic_load, monotonic_ns, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_rwlock_destroy, pthread_rwlock_init,
-    pthread_rwlock_trywrlock, pthread_rwlock_unlock, pthread_rwlock_wrlock, pthread_rwlockattr_destroy, pthread_rwlockattr_init, pthread_rwlockattr_setkind_np, pthread_rwlockattr_t, wall_clock_ns,
+    pthread_rwlock_rdlock, pthread_rwlock_tryrdlock, pthread_rwlock_trywrlock, pthread_rwlock_unlock, pthread_rwlock_wrlock, pthread_rwlockattr_destroy, pthread_rwlockattr_init, pthread_rwlockattr_setkind_np, pthread_rwlockattr_t, wall_clock_ns,
 )
 from fastfuse.core.types cimport Attr, attr_from_kernel, attr_to_kernel, split_ns
 
@@ -616,9 +616,15 @@ cdef class Tree:
             reap()
         return 0
 
+    # Under the lock, so that whoever mounted it does not go meanwhile.
     cdef void notice(self, notice_kind kind, uint64_t ino, const char* name, size_t length) noexcept:
-        if self.t.notice is not NULL:
-            self.t.notice(self.t.notice_to, kind, ino, name, length)
+        cdef tree_t* t = self.t
+        if pthread_rwlock_tryrdlock(&t.lock) != 0:
+            with nogil:
+                pthread_rwlock_rdlock(&t.lock)
+        if t.notice is not NULL:
+            t.notice(t.notice_to, kind, ino, name, length)
+        pthread_rwlock_unlock(&t.lock)
 
     cdef void set_defaults(self, node_t* node, uint32_t mode) noexcept:
         cdef int64_t wall = wall_clock_ns()
@@ -803,13 +809,12 @@ cdef class Tree:
             raise MemoryError
         if error:
             raise FuseError(error, f"{path!r}: {os.strerror(error)}")
-        if t.notice is not NULL:
-            if negative:
-                self.notice(NOTICE_ENTRY, parent_ino, made_name, made_length)
-            if parent_ino:
-                self.notice(NOTICE_INODE, parent_ino, NULL, 0)
-            if changed:
-                self.notice(NOTICE_INODE, changed, NULL, 0)
+        if negative:
+            self.notice(NOTICE_ENTRY, parent_ino, made_name, made_length)
+        if parent_ino:
+            self.notice(NOTICE_INODE, parent_ino, NULL, 0)
+        if changed:
+            self.notice(NOTICE_INODE, changed, NULL, 0)
         return ino
 
     def publish(self, path: str | bytes, content: object, *, mode: int = 0o444, mtime_ns: int | None = None,
@@ -1007,7 +1012,7 @@ cdef class Tree:
         dead = self.put_content(node, said, expiry, evictable)
         if stale:
             # Before the lock goes, after which anybody may open it: nobody reads the new content with the old size.
-            self.notice(NOTICE_ATTR, ino, NULL, 0)
+            self.t.notice(self.t.notice_to, NOTICE_ATTR, ino, NULL, 0)
         self.unlock(dead)
 
     def set_link(self, uint64_t ino, target: str | bytes, timeout: float) -> None:
@@ -1128,8 +1133,7 @@ cdef class Tree:
 
     def forget_entry(self, uint64_t parent, bytes name) -> None:
         """End what the kernel believes of a name that may not be in the tree (a negative entry)."""
-        if self.t.notice is not NULL:
-            self.notice(NOTICE_ENTRY, parent, name, len(name))
+        self.notice(NOTICE_ENTRY, parent, name, len(name))
 
     # ---- looking
 

@@ -7,28 +7,29 @@ cdef class Attr:
     cdef public uint64_t ino, size, rdev
     cdef public uint32_t mode, nlink, uid, gid, blksize
     cdef public int64_t atime_ns, mtime_ns, ctime_ns
-    cdef public object blocks
+    cdef int64_t said_blocks    # < 0: as the size says
     cdef public double attr_timeout
+    cdef uint64_t count_blocks(self) noexcept
 
 
 cdef class Entry:
-    cdef public Attr attr
+    cdef readonly Attr attr
     cdef public uint64_t generation
     cdef public double entry_timeout
 
 
 cdef class DirEntry:
-    cdef public bytes name
+    cdef readonly bytes name
     cdef public uint64_t ino, off
     cdef public uint32_t mode
-    cdef public Entry entry
+    cdef Entry looked_up    # [self]
 
 
 cdef class Context:
     cdef readonly uint32_t uid, gid, umask
     cdef readonly int pid
-    cdef int64_t* flag          # the request's interrupted flag, NULL when it was answered
-    cdef bint was_interrupted
+    cdef int64_t* flag          # the request's interrupted flag, NULL when it was answered [self]
+    cdef bint was_interrupted   # [self]
 
 
 cdef class FileInfo:
@@ -63,4 +64,8 @@ cdef inline void split_ns(int64_t ns, uint64_t* sec, uint32_t* nsec) noexcept no
 cdef int attr_to_kernel(Attr attr, fuse_attr* out) except -1
 cdef Attr attr_from_kernel(const fuse_attr* attr)
 cdef Attr attr_from_stat(const stat_t* st)
+# The request goes; a Context that somebody kept remembers how it stood.
+cdef void context_end(Context ctx) noexcept
+# The request goes on elsewhere.
+cdef void context_move(Context ctx, int64_t* flag) noexcept
 cdef Context context_new(uint32_t uid, uint32_t gid, int pid, uint32_t umask, int64_t* flag)

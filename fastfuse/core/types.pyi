@@ -39,7 +39,8 @@ class Attr:
     def from_stat(st: os.stat_result, *, attr_timeout: float = 1.0) -> Attr: ...
 
 class Entry:
-    attr: Attr
+    @property
+    def attr(self) -> Attr: ...
     generation: int
     entry_timeout: float
     def __init__(
@@ -47,7 +48,8 @@ class Entry:
     ) -> None: ...
 
 class DirEntry:
-    name: bytes
+    @property
+    def name(self) -> bytes: ...
     off: int
     ino: int
     mode: int

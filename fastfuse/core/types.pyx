@@ -2,6 +2,7 @@
 
 import os
 
+cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastfuse.core.libfuse cimport fuse_attr, stat_t
@@ -45,7 +46,7 @@ cdef class Attr:
         self.mode = st.st_mode
         self.nlink = st.st_nlink
         self.size = st.st_size
-        self.blocks = st.st_blocks
+        self.said_blocks = st.st_blocks
         self.uid = st.st_uid
         self.gid = st.st_gid
         self.rdev = st.st_rdev
@@ -55,6 +56,19 @@ cdef class Attr:
         self.ctime_ns = st.st_ctime_ns
         self.attr_timeout = attr_timeout
         return self
+
+    @property
+    def blocks(self) -> int | None:
+        return None if self.said_blocks < 0 else self.said_blocks
+
+    @blocks.setter
+    def blocks(self, value: int | None) -> None:
+        if value is not None and value < 0:
+            raise OverflowError(f"blocks is at least 0, not {value}")
+        self.said_blocks = -1 if value is None else value
+
+    cdef uint64_t count_blocks(self) noexcept:
+        return (self.size + 511) // 512 if self.said_blocks < 0 else self.said_blocks
 
     def __repr__(self) -> str:
         return show(self, ("ino", "mode", "nlink", "size", "uid", "gid", "mtime_ns", "attr_timeout"))
@@ -89,7 +103,17 @@ cdef class DirEntry:
         self.off = off
         self.ino = ino
         self.mode = mode
-        self.entry = entry
+        self.looked_up = entry
+
+    @property
+    def entry(self) -> Entry | None:
+        with cython.critical_section(self):
+            return self.looked_up
+
+    @entry.setter
+    def entry(self, Entry value) -> None:
+        with cython.critical_section(self):
+            self.looked_up = value
 
     def __repr__(self) -> str:
         return show(self, ("name", "off", "ino", "mode", "entry"))
@@ -104,9 +128,10 @@ cdef class Context:
     @property
     def interrupted(self) -> bool:
         """The caller got a signal and waits for the answer only because it must: give up with EINTR."""
-        if self.flag is not NULL:
-            self.was_interrupted = atomic_load(self.flag) != 0
-        return self.was_interrupted
+        with cython.critical_section(self):
+            if self.flag is not NULL:
+                self.was_interrupted = atomic_load(self.flag) != 0
+            return self.was_interrupted
 
     def __repr__(self) -> str:
         return show(self, ("uid", "gid", "pid", "umask", "interrupted"))
@@ -166,7 +191,7 @@ cdef class Flock:
 cdef int attr_to_kernel(Attr attr, fuse_attr* out) except -1:
     out.ino = attr.ino
     out.size = attr.size
-    out.blocks = (attr.size + 511) // 512 if attr.blocks is None else attr.blocks
+    out.blocks = attr.count_blocks()
     split_ns(attr.atime_ns, &out.atime, &out.atimensec)
     split_ns(attr.mtime_ns, &out.mtime, &out.mtimensec)
     split_ns(attr.ctime_ns, &out.ctime, &out.ctimensec)
@@ -189,7 +214,7 @@ cdef Attr attr_from_kernel(const fuse_attr* attr):
     self.mode = attr.mode
     self.nlink = attr.nlink
     self.size = attr.size
-    self.blocks = attr.blocks
+    self.said_blocks = attr.blocks
     self.uid = attr.uid
     self.gid = attr.gid
     self.rdev = os.makedev((dev & 0xfff00) >> 8, (dev & 0xff) | ((dev >> 12) & 0xfff00)) if dev else 0
@@ -207,7 +232,7 @@ cdef Attr attr_from_stat(const stat_t* st):
     self.mode = st.st_mode
     self.nlink = <uint32_t>st.st_nlink
     self.size = st.st_size
-    self.blocks = None
+    self.said_blocks = -1
     self.uid = st.st_uid
     self.gid = st.st_gid
     self.rdev = st.st_rdev
@@ -217,6 +242,18 @@ cdef Attr attr_from_stat(const stat_t* st):
     self.ctime_ns = <int64_t>st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec
     self.attr_timeout = 1.0
     return self
+
+
+cdef void context_end(Context ctx) noexcept:
+    with cython.critical_section(ctx):
+        if ctx.flag is not NULL:
+            ctx.was_interrupted = atomic_load(ctx.flag) != 0
+            ctx.flag = NULL
+
+
+cdef void context_move(Context ctx, int64_t* flag) noexcept:
+    with cython.critical_section(ctx):
+        ctx.flag = flag
 
 
 cdef Context context_new(uint32_t uid, uint32_t gid, int pid, uint32_t umask, int64_t* flag):

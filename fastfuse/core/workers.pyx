@@ -201,7 +201,6 @@ cdef int receive(engine_t* e, worker_t* w) noexcept nogil:
         w.request.began = now = monotonic_ns()
         fuse_session_process_buf(e.se, &w.buf)
         if w.request.op < OPS:
-            bump(&w.counters[w.request.op].requests, 1)
             if w.request.req is not NULL:
                 if take_miss(e, w, leads):
                     if not leads:
