@@ -6,7 +6,8 @@
  *
  * The tree: big; d/0.. (64 KiB each, for open+read+close); s/0.. and l/0.. (empty, for stat and for listing: each
  * metric has names of its own, so that "first" means first for the kernel, without dropping any cache);
- * slow/0.. (empty; where the server has handlers, that of open sleeps); sink (to be written).
+ * slow/0.. (empty; where the server has handlers, that of open sleeps); compute (likewise, computes); sink (to be
+ * written).
  *
  * Every 64-bit word of a file follows from the file's number and the word's offset, so data is checked wherever it is
  * read: the first word of each page inside the timed loops, every word in the metric "verify".  A metric that fails or
@@ -266,7 +267,8 @@ static void *random_reader(void *argument)
 	return NULL;
 }
 
-static bool random_4k(struct result *r, unsigned threads)
+/* How often per second all *threads* together do what each counts. */
+static bool in_threads(struct result *r, unsigned threads, void *(*work)(void *))
 {
 	struct reader readers[8] = { 0 };
 	double start = now();
@@ -275,7 +277,7 @@ static bool random_4k(struct result *r, unsigned threads)
 
 	for (unsigned i = 0; i < threads; i++) {
 		readers[i].number = i << 20;
-		if (pthread_create(&readers[i].thread, NULL, random_reader, &readers[i]))
+		if (pthread_create(&readers[i].thread, NULL, work, &readers[i]))
 			abort();
 	}
 	for (unsigned i = 0; i < threads; i++) {
@@ -287,8 +289,8 @@ static bool random_4k(struct result *r, unsigned threads)
 	return ok;
 }
 
-static bool random_4k_1(struct result *r) { return random_4k(r, 1); }
-static bool random_4k_4(struct result *r) { return random_4k(r, 4); }
+static bool random_4k_1(struct result *r) { return in_threads(r, 1, random_reader); }
+static bool random_4k_4(struct result *r) { return in_threads(r, 4, random_reader); }
 
 static int ascending(const void *a, const void *b)
 {
@@ -370,6 +372,23 @@ static bool small_files(struct result *r, bool first)
 static bool small_first(struct result *r) { return small_files(r, true); }
 static bool small_again(struct result *r) { return small_files(r, false); }
 
+static void *computing_opener(void *argument)
+{
+	struct reader *self = argument;
+	double start = now();
+	int fd;
+
+	for (self->ok = true; self->ok && now() - start < seconds; self->count++) {
+		self->ok = (fd = open_or_fail("compute", O_RDONLY)) >= 0;
+		if (self->ok)
+			close(fd);
+	}
+	return NULL;
+}
+
+static bool computing_opens_1(struct result *r) { return in_threads(r, 1, computing_opener); }
+static bool computing_opens_2(struct result *r) { return in_threads(r, 2, computing_opener); }
+
 /* stat of *prefix*0, *prefix*1, ...: all there, or all ENOENT. */
 static bool stat_all(struct result *r, const char *prefix, bool there)
 {
@@ -413,14 +432,23 @@ static bool list_long(struct result *r)
 	return count == files || fail("%u names listed in l", count);
 }
 
-/* First stat of names spread over m/: as many as there are, 3000 at most, so that trees of all sizes compare. */
+/*
+ * First stat of names spread over m/: as many as there are, 3000 at most, so that trees of all sizes compare. Their
+ * directories, of which a large tree has more, are looked up before.
+ */
 static bool lookup_sample(struct result *r)
 {
 	unsigned count = nodes < 3000 ? nodes : 3000;
 	char path[48];
 	struct stat st;
-	double start = now();
+	double start;
 
+	for (unsigned n = 0; n < nodes; n += PER_DIR) {
+		snprintf(path, sizeof path, "m/%u", n / PER_DIR);
+		if (lstat(path, &st) != 0)
+			return fail("stat %s: %s", path, strerror(errno));
+	}
+	start = now();
 	for (uint64_t i = 0; i < count; i++) {
 		unsigned n = i * nodes / count;
 
@@ -477,6 +505,8 @@ static const struct metric {
 	{ "4K hit", "us", latency_close },
 	{ "4K hit after a pause", "us", latency_paced },
 	{ "lookup sample", "/s", lookup_sample },
+	{ "computing opens, 1 client", "/s", computing_opens_1 },
+	{ "computing opens, 2 clients", "/s", computing_opens_2 },
 	{ "verify", "s", verify },
 };
 
@@ -559,6 +589,7 @@ static int make(void)
 	}
 	write_file("big", 0, big_size);
 	write_file("sink", SINK_FILE, SINK_SIZE);
+	write_file("compute", 0, 0);
 	write_files("d", files, 1, FILE_SIZE);
 	write_files("s", files, 0, 0);
 	write_files("l", files, 0, 0);

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import io
 import json
+import mmap
 import os
 import stat
 import threading
@@ -16,6 +18,12 @@ from typing import Any
 SLOW_SECONDS = 0.25
 """How long the handler of an open of a file in slow/ sleeps."""
 
+COMPUTE_ROUNDS = 100_000
+"""How often the handler of an open of the file compute goes round an empty loop: about a millisecond."""
+
+PAGES = 1 << 20
+"""Bytes from which on a content lies in whole pages, as in the C server."""
+
 FOREVER = 1e9
 """Seconds: the timeouts that the servers give the kernel."""
 
@@ -25,24 +33,37 @@ class Node:
     """A file (content) or directory (children) of the tree, as read from the source directory."""
 
     mode: int
-    content: bytes | bytearray = b""
+    content: bytes | bytearray | mmap.mmap = b""
     children: dict[str, Node] = field(default_factory=dict)
     slow: bool = False
+    computes: bool = False
 
 
 def walk(source: str, slow: bool = False) -> Iterator[tuple[str, Node]]:
     """The (name, node) pairs of the directory *source*; those of directories have no children yet.
 
-    The file sink can be written; files in slow/ are marked.
+    The file sink can be written; files in slow/ and the file compute are marked.
     """
     for entry in os.scandir(source):
-        node = Node(entry.stat().st_mode, slow=slow)
+        node = Node(entry.stat().st_mode, slow=slow, computes=entry.name == "compute")
         if not entry.is_dir():
-            with open(entry.path, "rb") as file:
-                node.content = file.read()
+            with open(entry.path, "rb", buffering=0) as file:
+                node.content = read_content(file, entry.stat().st_size)
         if entry.name == "sink":
             node.content = bytearray(node.content)
         yield entry.name, node
+
+
+def read_content(file: io.FileIO, size: int) -> bytes | mmap.mmap:
+    """All *size* bytes of *file*."""
+    if size < PAGES:
+        return file.readall()
+    pages = mmap.mmap(-1, size)
+    done = 0
+    with memoryview(pages) as view:
+        while done < size:
+            done += file.readinto(view[done:]) or size
+    return pages
 
 
 def read_tree(source: str, slow: bool = False) -> Node:
@@ -70,10 +91,15 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+def compute_a_while() -> None:
+    """Keep a CPU busy with Python."""
+    for _ in range(COMPUTE_ROUNDS):
+        pass
+
+
 def _compute() -> None:
-    number = 0
     while True:
-        number += 1
+        compute_a_while()
 
 
 def _hold_gil() -> None:

@@ -45,7 +45,7 @@ def serve(root: common.Node, mountpoint: str, mode: str) -> None:
         assert isinstance(content, bytearray)
 
         def part(data: bytes, offset: int) -> None:
-            content[offset : offset + len(data)] = data
+            memoryview(content)[offset : offset + len(data)] = data
 
         return part
 

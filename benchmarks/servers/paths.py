@@ -45,5 +45,5 @@ class PathOperations:
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         content = self._node(path).content
         assert isinstance(content, bytearray)
-        content[offset : offset + len(data)] = data
+        memoryview(content)[offset : offset + len(data)] = data
         return len(data)

@@ -80,7 +80,7 @@ class Operations(pyfuse3.Operations):  # type: ignore[misc, unused-ignore]
         assert isinstance(content, bytearray)
         if off + len(buf) > len(content):
             raise pyfuse3.FUSEError(errno.EFBIG)
-        content[off : off + len(buf)] = buf
+        memoryview(content)[off : off + len(buf)] = buf
         return len(buf)
 
 
