@@ -223,7 +223,7 @@ class Session:
         self._engine.inval_entry(parent, name)
 
     def expire_entry(self, parent: int, name: bytes) -> None:
-        """As inval_entry, but what is mounted or open below stays reachable. libfuse 3.12 and Linux 6.2; ENOSYS."""
+        """As inval_entry, but what is mounted or open below stays reachable. libfuse 3.13 and Linux 6.2; ENOSYS."""
         self._engine.expire_entry(parent, name)
 
     def delete(self, parent: int, child: int, name: bytes) -> None:

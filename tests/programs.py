@@ -1,7 +1,8 @@
-"""What tests ask of programs that use a mount."""
+"""What tests ask of programs that use a mount, and of the library below it."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import subprocess
 from collections.abc import Callable
@@ -23,3 +24,14 @@ def errno_of(call: Callable[..., Any], *args: Any) -> str | None:
     except OSError as error:
         return errno.errorcode[error.errno or 0]
     return None
+
+
+def libfuse_version() -> int:
+    """As fuse_version(3): 314 is 3.14."""
+    for name in ("libfuse3.so.3", "libfuse3.so.4"):
+        try:
+            version: int = ctypes.CDLL(name).fuse_version()
+            return version
+        except OSError:
+            continue
+    raise RuntimeError("no libfuse3")

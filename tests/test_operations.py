@@ -34,6 +34,7 @@ from fastfuse import (
     StatVFS,
 )
 from fastfuse.core.calls import OPERATIONS
+from programs import libfuse_version
 
 pytestmark = pytest.mark.mount
 
@@ -462,16 +463,6 @@ CASES = [
 ]
 
 SINCE = {"tmpfile": (317, "3.17"), "statx": (318, "3.18")}
-
-
-def libfuse_version() -> int:
-    for name in ("libfuse3.so.3", "libfuse3.so.4"):
-        try:
-            version: int = ctypes.CDLL(name).fuse_version()
-            return version
-        except OSError:
-            continue
-    raise RuntimeError("no libfuse3")
 
 
 @pytest.fixture(params=CASES, ids=str)

@@ -38,7 +38,7 @@ log = logging.getLogger("fastfuse")
 cdef enum:
     SPARE = 2       # idle workers to keep while one goes to Python: the next guard, and one behind it
 
-# 3.12: int fuse_lowlevel_notify_expire_entry(struct fuse_session *, fuse_ino_t, const char *, size_t)
+# 3.13: int fuse_lowlevel_notify_expire_entry(struct fuse_session *, fuse_ino_t, const char *, size_t)
 ctypedef int (*expire_entry_t)(fuse_session*, fuse_ino_t, const char*, size_t) noexcept nogil
 
 cdef struct ops_t:
@@ -486,7 +486,7 @@ cdef class Engine:
         cdef int result
         cdef expire_entry_t expire = <expire_entry_t>ff_symbol(b"fuse_lowlevel_notify_expire_entry")
         if expire is NULL:
-            raise FuseError(ENOSYS, "this libfuse has no fuse_lowlevel_notify_expire_entry (it came with 3.12)")
+            raise FuseError(ENOSYS, "this libfuse has no fuse_lowlevel_notify_expire_entry (it came with 3.13)")
         if self.begin_notify():
             with nogil:
                 result = expire(self.e.se, parent, at, length)
