@@ -19,6 +19,7 @@ from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
+from programs import libfuse_version
 
 from fastfuse import (
     Attr,
@@ -34,7 +35,6 @@ from fastfuse import (
     StatVFS,
 )
 from fastfuse.core.calls import OPERATIONS
-from programs import libfuse_version
 
 pytestmark = pytest.mark.mount
 

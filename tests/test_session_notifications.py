@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from programs import libfuse_version
 
 from fastfuse import FOREVER, Attr, Context, Entry, FileInfo, FuseError, Operations, Session
-from programs import libfuse_version
 
 pytestmark = pytest.mark.mount
 
