@@ -85,7 +85,8 @@ def _mount(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
             fs.init(lambda: log.info("%s is at %s; Ctrl-C unmounts", args.url, args.mountpoint))
         # Not left to the with statement: in the background, the process ends before its end.
         fs.destroy(ending.close)
-        options = ["fsname=xkcdfs", "subtype=xkcdfs", "default_permissions"]
+        # Read-only also for the kernel, which then need not ask for the time of the last access.
+        options = ["fsname=xkcdfs", "subtype=xkcdfs", "default_permissions", "ro"]
         return command.serve(fs.operations, args, program="xkcdfs", options=options)
 
 
@@ -142,7 +143,8 @@ def _take_out_of_o(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     for option in (part for word in args.options for part in word.split(",")):
         (own if option.partition("=")[0] in IN_O else kept).append(option)
     parser.parse_args([*(f"--{option}" for option in own), "--", *args.places], args)
-    args.options = [option for option in kept if option]
+    # mount(8) says rw of all that is not ro.
+    args.options = [option for option in kept if option not in ("", "rw")]
 
 
 def _log_to(where: str | None, *, in_background: bool) -> None:

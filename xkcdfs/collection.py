@@ -88,6 +88,7 @@ class Collection:
         self._is_makeshift = False  # the index has only numbers
         self._believed: dict[str, float] = {}
         self._asked_again: set[str] = set()
+        self._in_vain: dict[str, FetchError] = {}  # of what is in the cache, and served from there
         self._checked: dict[int, Checked] = {}  # not saved yet
 
     def url(self, number: int) -> str:
@@ -198,6 +199,10 @@ class Collection:
         url = f"{self.base_url}/info.0.json"
         self._believed.pop(url, None)
         self._asked_again.add(url)
+
+    def trouble(self) -> FetchError | None:
+        """Why the site could not be asked for the newest comic the last time; None if it could."""
+        return self._in_vain.get(f"{self.base_url}/info.0.json")
 
     def numbers(self) -> list[int]:
         """The numbers that exist, rising."""
@@ -371,11 +376,13 @@ class Collection:
         self._asked_again.discard(url)
         try:
             answer = self._client.fetch(url, kind, cached.validators if cached else None)
-        except FetchError:
+        except FetchError as error:
             if cached is None or value is None:
                 raise
             self._believed[url] = time.monotonic() + self._lifetimes.failed
+            self._in_vain[url] = error
             return value, cached
+        self._in_vain.pop(url, None)
         if answer is not None:
             suffix = f".{image_type(answer.body)}" if kind is _IMAGE else ""
             return answer.value, self._cache.put(url, answer.body, answer.validators, suffix)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastfuse import Routes
 from xkcdfs import __version__
+from xkcdfs.errors import FetchError
 from xkcdfs.shelf import Shelf
 
 __all__ = ["control"]
@@ -20,11 +21,10 @@ share them, with his name, and not for money. See https://xkcd.com/license.html.
 
 xkcdfs {version} shows them as files. It is not made or endorsed by xkcd.
 """
-REFRESH = "Write anything to this file, and the site is asked for new comics.\n"
 
 
 def control(shelf: Shelf, changed: Callable[[], None]) -> Routes:
-    """The files; *changed* is called after a refresh."""
+    """The files; *changed* is called after a refresh that brought something."""
     routes = Routes(ttl=1)
 
     @routes.read("/status", ttl=0)
@@ -44,6 +44,7 @@ def control(shelf: Shelf, changed: Callable[[], None]) -> Routes:
             f" in {cache['directory']}\n"
             f"network   {network['requests']} requests, {network['failures']} in vain,"
             f" {network['bytes'] / 1e6:.1f} MB\n"
+            "To ask the site for new comics now, read the file refresh beside this one.\n"
         )
 
     @routes.read("/stats.json", ttl=0)
@@ -54,14 +55,19 @@ def control(shelf: Shelf, changed: Callable[[], None]) -> Routes:
     def credits() -> str:
         return CREDITS.format(version=__version__)
 
-    @routes.read("/refresh", ttl=86400)
-    def usage() -> str:
-        return REFRESH
-
-    @routes.write("/refresh")
-    def refresh(data: bytes) -> None:
-        shelf.refresh()
-        changed()
+    # Read, since the mount is read-only; and by its name only, not listed: who reads everything does not mean it.
+    @routes.read("/:refresh<choice(refresh)>", ttl=0)
+    def ask_again() -> str:
+        before = shelf.known_catalogue()
+        try:
+            now = shelf.refresh()
+        except FetchError as error:
+            return f"in vain: {error}\n"
+        if now is not before:
+            changed()
+        trouble = shelf.collection.trouble()
+        new = len(now.index.keys() - (before.index.keys() if before else ()))
+        return f"in vain: {trouble}\n" if trouble else f"{new} new; the latest is {now.latest}\n"
 
     return routes
 

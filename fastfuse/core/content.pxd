@@ -1,5 +1,5 @@
 from cpython.object cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int64_t
 
 
 cdef struct content_t:
@@ -12,7 +12,8 @@ cdef struct content_t:
     content_t* lru_next
     void* node              # the node that the cache order counts it for [tree.lru_lock]
     int fd                  # the file that holds the bytes, or -1
-    int32_t backing_id      # passthrough: 0 not asked yet, > 0 the kernel's id, < 0 refused [engine.backing_lock]
+    int64_t ctime_ns        # of that file when it was opened; no program can set it
+    bint unbacked           # the kernel will not read the file by itself [engine.backing_lock]
 
 
 cdef class Content:
@@ -26,5 +27,7 @@ cdef Content content_wrap(content_t* content)
 cdef void content_ref(content_t* content) noexcept nogil
 # True when the last reference went and reap() has work to do.
 cdef bint content_unref(content_t* content) noexcept nogil
+# Has nobody written to the file that holds the bytes?
+cdef bint content_untouched(content_t* content) noexcept nogil
 # Free what dead contents held. GIL held; runs destructors.
 cdef int reap() except -1

@@ -6,8 +6,10 @@ import pathlib
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
+from fastfuse.core.libfuse cimport fstat, stat_t
 from fastfuse.core.platform cimport after_request, atomic_add, close
 
 
@@ -92,14 +94,22 @@ cdef content_t* from_fd(int fd) except NULL:
     """The regular file behind *fd*, as large as it is now. Takes over *fd*."""
     cdef content_t* content
     try:
-        size = os.fstat(fd).st_size
+        st = os.fstat(fd)
         content = allocate(None)
     except BaseException:
         os.close(fd)
         raise
     content.fd = fd
-    content.size = size
+    content.size = st.st_size
+    content.ctime_ns = st.st_ctime_ns
     return content
+
+
+cdef bint content_untouched(content_t* content) noexcept nogil:
+    cdef stat_t st
+    return content.fd < 0 or (
+        fstat(content.fd, &st) == 0 and st.st_size == content.size
+        and st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec == content.ctime_ns)
 
 
 cdef content_t* content_from(object source) except NULL:

@@ -1,13 +1,13 @@
 """Hits: what the tree knows is answered here, without the GIL."""
 
-from libc.errno cimport EACCES, EFAULT, EIO, ENOENT, ENOMEM, ENOSYS, errno
+from libc.errno cimport EACCES, EFAULT, EIO, ENOENT, ENOMEM, ENOSYS, EPERM, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strerror, strlen
 from posix.fcntl cimport O_ACCMODE, O_RDONLY, O_TRUNC
 from posix.stat cimport S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
-from fastfuse.core.content cimport content_ref, content_t, content_unref
+from fastfuse.core.content cimport content_ref, content_t, content_unref, content_untouched
 from fastfuse.core.libfuse cimport (
     FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH, FUSE_DEV_IOC_BACKING_OPEN, FUSE_NAME_OFFSET, fuse_attr_out,
     fuse_backing_map, fuse_bufvec, fuse_dirent, fuse_direntplus, fuse_entry_out, fuse_lowlevel_notify_store, fuse_open_out,
@@ -24,7 +24,8 @@ from fastfuse.core.state cimport (
 )
 from fastfuse.core.tree cimport (
     DIR_COMPLETE, DIR_NEGATIVE, NODE_ORPHAN, content_used, dirent_size, fill_attr, fill_entry,
-    fill_timeout, listing_t, listing_unref, node_at, node_child, node_known, node_listed, node_retired, node_t, tree_build_listing, tree_closed, tree_forget, tree_retire, tree_t,
+    fill_timeout, listing_t, listing_unref, node_at, node_child, node_known, node_listed, node_retired, node_t, tree_build_listing, tree_closed, tree_expire,
+    tree_forget, tree_retire, tree_t,
 )
 
 cdef enum:
@@ -203,27 +204,34 @@ cdef bint hit_statfs(request_t* r, int64_t now) noexcept nogil:
 
 # ---- files ------------------------------------------------------------------------------------------------------
 
-# Can the kernel read the content by itself? The first open of it decides for its life: the kernel refuses to mix.
-cdef int backing(engine_t* e, content_t* content) noexcept nogil:
+# The id by which the kernel reads an open file by itself, 0: it cannot. An inode has one as long as its content, since the
+# kernel takes no second one while it is open, nor a mixture of both ways.
+cdef int backing(engine_t* e, node_t* node, content_t* content) noexcept nogil:
     cdef fuse_backing_map said
     if content.fd < 0:
         return 0
     pthread_mutex_lock(&e.backing_lock)
-    if content.backing_id == 0:
+    if node.backing_id == 0 and e.passthrough and not content.unbacked:
         memset(&said, 0, sizeof(said))
         said.fd = content.fd
-        content.backing_id = ioctl(e.fd, FUSE_DEV_IOC_BACKING_OPEN, &said) if e.passthrough else -1
-        if content.backing_id > 0:
-            e.backing_opened += 1
-        else:
-            content.backing_id = -1
-            e.backing_refused += 1
-            if e.backing_refused == 1:
-                if e.passthrough:
-                    e.no_passthrough = strerror(errno)
-                call_service(e)     # which says so in the log
+        node.backing_id = ioctl(e.fd, FUSE_DEV_IOC_BACKING_OPEN, &said)
+        if node.backing_id <= 0:
+            node.backing_id = 0
+            content.unbacked = True
+            if e.no_passthrough is NULL:
+                e.no_passthrough = strerror(errno)
+            if errno == EPERM:
+                e.passthrough = False
+    if node.backing_id:
+        e.backing_opened += 1
+    else:
+        e.backing_refused += 1
+        if e.no_passthrough is NULL:
+            e.no_passthrough = b"this file was refused before"
+        if e.backing_refused == 1:
+            call_service(e)     # which says so in the log
     pthread_mutex_unlock(&e.backing_lock)
-    return content.backing_id if content.backing_id > 0 else 0
+    return node.backing_id
 
 
 # Put a small file's bytes into the kernel's page cache, so that its reader need not ask for them. The kernel locks the
@@ -256,6 +264,7 @@ cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
     cdef handle_t* handle
     cdef node_t* node
     cdef content_t* content = NULL
+    cdef bint dead
     cdef int backing_id
     if r.flags & O_ACCMODE != O_RDONLY or r.flags & O_TRUNC:
         return False
@@ -278,7 +287,15 @@ cdef bint hit_open(request_t* r, int64_t now) noexcept nogil:
     pthread_rwlock_unlock(&t.lock)
     if content is NULL:
         return False
-    backing_id = backing(e, content)
+    if e.handled[OP_OPEN] and atomic_load(&node.opens) == 1 and not content_untouched(content):
+        # Its handler can say what the file holds now. While somebody has it open, it stays as it is.
+        tree_expire(t, node, content)
+        dead = content_unref(content)
+        dead = tree_closed(t, node) or dead
+        if dead:
+            call_service(e)
+        return False
+    backing_id = backing(e, node, content)
     if backing_id:
         out.open_flags = FOPEN_PASSTHROUGH
         (<int*>(<char*>&out + 12))[0] = backing_id

@@ -27,6 +27,8 @@ cdef extern from "<sys/stat.h>" nogil:
         timespec_t st_mtim
         timespec_t st_ctim
 
+    int fstat(int, stat_t*)
+
 
 cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:

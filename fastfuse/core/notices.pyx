@@ -1,22 +1,26 @@
 """Notices: what the tree says that the kernel must be told, kept until the service thread tells it."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from fastfuse.core.hits cimport call_service
 from fastfuse.core.libfuse cimport (
-    fuse_lowlevel_notify_inval_entry, fuse_lowlevel_notify_inval_inode,
+    FUSE_DEV_IOC_BACKING_CLOSE, fuse_lowlevel_notify_inval_entry, fuse_lowlevel_notify_inval_inode,
 )
 from fastfuse.core.platform cimport *
 from fastfuse.core.state cimport *
-from fastfuse.core.tree cimport NOTICE_ATTR, NOTICE_ENTRY, NOTICE_INODE, notice_kind
+from fastfuse.core.tree cimport NOTICE_ATTR, NOTICE_BACKING, NOTICE_ENTRY, NOTICE_INODE, notice_kind
 
 
 cdef void on_notice(void* to, notice_kind kind, uint64_t ino, const char* name, size_t length) noexcept nogil:
     cdef engine_t* e = <engine_t*>to
     cdef notice_t* notice
+    cdef uint32_t id = <uint32_t>ino
     if atomic_load(&e.stop):
+        return
+    if kind == NOTICE_BACKING:
+        ioctl(e.fd, FUSE_DEV_IOC_BACKING_CLOSE, &id)
         return
     if kind == NOTICE_ATTR:
         # Waits for nothing, so it may come before the answer to the request in hand.

@@ -192,7 +192,7 @@ cdef struct engine_t:
     bint handled[42]        # OPS; there is a Python handler
     bint coalesced[42]
     bint immutable
-    bint passthrough        # negotiated
+    bint passthrough        # negotiated, and not refused for lack of rights [backing_lock]
     int fd                  # the device
     int wake_fd             # eventfd: ends the poll of the leader
     int timer_fd            # wakes the guard when the leader stays in Python
@@ -220,8 +220,8 @@ cdef struct engine_t:
     pthread_mutex_t fill_lock   # above nothing; held while a page cache is filled, and taken before an open is answered
     int64_t by_handlers     # atomic; open files that handlers opened
     int64_t prefilled       # atomic; files whose bytes went to the page cache with their first open
-    int64_t backing_opened  # contents that the kernel reads by itself [backing_lock]
-    int64_t backing_refused # [backing_lock]
+    int64_t backing_opened  # opens of files that the kernel reads by itself [backing_lock]
+    int64_t backing_refused # and of those that it does not [backing_lock]
     const char* no_passthrough  # why the kernel does not read files by itself, or why it refused the first [backing_lock]
     notice_t* notices       # what the kernel is to be told [lock]
     notice_t* notices_tail

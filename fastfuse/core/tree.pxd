@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from fastfuse.core.content cimport content_t
 from fastfuse.core.libfuse cimport fuse_attr, fuse_attr_out, fuse_dirent, fuse_entry_out
@@ -26,8 +26,10 @@ cdef enum notice_kind:
     NOTICE_INODE            # attributes and pages of ino
     NOTICE_ATTR             # attributes of ino, before the request in hand is answered
     NOTICE_ENTRY            # the entry (ino, name), positive or negative
+    NOTICE_BACKING          # ino is no inode, but a backing_id that nobody uses any more
 
-# The GIL and the tree's lock are held: may not wait for either, nor for a request on the mount. Copies name.
+# The tree's lock is held, and the GIL but for NOTICE_BACKING: may not wait for either, nor for a request on the mount.
+# Copies name.
 ctypedef void (*notice_fn)(void* to, notice_kind kind, uint64_t ino, const char* name, size_t len) noexcept nogil
 
 
@@ -58,6 +60,7 @@ cdef struct node_t:
     dir_t* dir              # directories only; set once
     int64_t nlookup         # atomic; what the kernel holds
     int64_t opens           # atomic; handles that serve from here
+    int32_t backing_id      # by which the kernel reads content by itself, or 0 [engine.backing_lock; opens > 0 or lock]
     int64_t entry_expiry    # CLOCK_MONOTONIC ns [tree.lock], as all expiries
     int64_t attr_expiry
     int64_t content_expiry
@@ -130,6 +133,8 @@ cdef bint tree_forget(tree_t* t, uint64_t ino, uint64_t nlookup) noexcept nogil
 cdef bint tree_closed(tree_t* t, node_t* node) noexcept nogil
 # Make the listing of a directory from its children. False: out of memory.
 cdef bint tree_build_listing(tree_t* t, node_t* node) noexcept nogil
+# What content holds is no longer what was said of the node.
+cdef void tree_expire(tree_t* t, node_t* node, content_t* content) noexcept nogil
 # Take the name off a node whose content has expired while it is open, so that the next content gets an inode of its own.
 cdef void tree_retire(tree_t* t, node_t* node) noexcept nogil
 # The kernel has let go of everything.

@@ -217,6 +217,10 @@ cdef bint drop_content(tree_t* t, node_t* node) noexcept nogil:
     if content is NULL:
         return False
     node.content = NULL
+    if node.backing_id:
+        if t.notice is not NULL:
+            t.notice(t.notice_to, NOTICE_BACKING, node.backing_id, NULL, 0)
+        node.backing_id = 0
     t.bytes -= content.size
     if node.flags & NODE_KEPT:
         node.flags &= ~NODE_KEPT
@@ -308,6 +312,7 @@ cdef void tree_unmounted(tree_t* t) noexcept nogil:
         node = slot_node(t, slot)
         if node.flags & NODE_USED:
             node.cached = 0
+            node.backing_id = 0
             if node.nlookup:
                 node.nlookup = 0
                 release_node(t, node)
@@ -325,6 +330,13 @@ cdef void tree_retire(tree_t* t, node_t* node) noexcept nogil:
     # Between the locks the slot may have got another node.
     if node.flags & NODE_USED and node.parent is not NULL and node_retired(node, monotonic_ns()):
         node_unlink(t, node)
+    pthread_rwlock_unlock(&t.lock)
+
+
+cdef void tree_expire(tree_t* t, node_t* node, content_t* content) noexcept nogil:
+    pthread_rwlock_wrlock(&t.lock)
+    if node.content is content:
+        node.content_expiry = 0
     pthread_rwlock_unlock(&t.lock)
 
 

@@ -113,10 +113,14 @@ def test_new_comics_appear(mount: Mount, own_site: Site) -> None:
     assert os.readlink(path / "latest") == str(newest)
     newest = own_site.add()
     time.sleep(0.15)
-    (path / ".xkcdfs/refresh").write_text("now")
+    assert (path / ".xkcdfs/refresh").read_text() == f"1 new; the latest is {newest}\n"
     assert os.readlink(path / "latest") == str(newest)
     assert (path / "latest").read_bytes() == own_site.image(newest)
     assert str(newest) in os.listdir(path)
+    assert (path / ".xkcdfs/refresh").read_text() == f"0 new; the latest is {newest}\n"
+    own_site.stop()
+    said = (path / ".xkcdfs/refresh").read_text()
+    assert said.startswith(f"in vain: {own_site.url}/info.0.json: no connection") and said.count("\n") == 1
 
 
 def test_many_readers_of_one_comic_make_one_request(mount: Mount, site: Site) -> None:

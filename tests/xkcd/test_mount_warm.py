@@ -79,6 +79,23 @@ def test_only_what_was_touched_is_checked(
         assert asked(mounted, "open") == (len(known), handled)
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["never opened", "opened before"])
+def test_damage_under_a_mount_is_noticed(
+    mount: Mount, small_site: Site, tmp_path: Path, known: dict[str, bytes], first: bool
+) -> None:
+    mounted = mount(small_site)
+    if not first:
+        assert mounted.read("5") == known["5"]
+    file = mounted.shelf.collection.image(5).path
+    small_site.forget()
+    for damage in (lambda f: f.write(b"not this"), lambda f: f.truncate(50)):
+        with open(file, "r+b") as opened:
+            damage(opened)
+        assert mounted.read("5") == known["5"]
+    url = small_site.comic(5).file
+    assert small_site.requests == {f"/comics/{url}": 2}
+
+
 def test_a_copy_of_the_cache_is_checked_once(
     mount: Mount, small_site: Site, tmp_path: Path, known: dict[str, bytes]
 ) -> None:
