@@ -69,7 +69,10 @@ PEERS = (
     python_server("fusepy", "default", "fusepy"),
     python_server("mafs", "default", "mafs"),
 )
+XKCDFS = Server("xkcdfs", "fastfuse", (sys.executable, "-m", "benchmarks.servers.xkcdfs"))
 SERVERS = (TMPFS, DISK, *C.values(), *FASTFUSE.values(), *PEERS)
+"""Those that serve the common tree."""
+ALL = (*SERVERS, XKCDFS)
 
 
 @functools.cache

@@ -460,6 +460,40 @@ static bool lookup_sample(struct result *r)
 	return true;
 }
 
+/* Open, fstat, read and close all files that are called 1 .. nodes, as viewers and cp do. */
+static bool scan(struct result *r)
+{
+	char path[32];
+	void *buf = pages(1 << 20);
+	double start;
+	unsigned count = 0;
+	bool ok = true;
+
+	free(pages(256 << 20)); /* so that the page cache gets pages that were in use a moment ago: see recycle_pages */
+	start = now();
+	for (unsigned i = 1; ok && i <= nodes; i++) {
+		struct stat st;
+		ssize_t n;
+		off_t size = 0;
+		int fd;
+
+		snprintf(path, sizeof path, "%u", i);
+		if ((fd = open(path, O_RDONLY)) < 0)
+			continue;
+		ok = fstat(fd, &st) == 0 || fail("fstat %s: %s", path, strerror(errno));
+		if (!S_ISDIR(st.st_mode)) { /* what a link leads to */
+			while ((n = read(fd, buf, 1 << 20)) > 0)
+				size += n;
+			ok = ok && ((n == 0 && size == st.st_size) || fail("%s has %lld bytes", path, (long long)size));
+			count++;
+		}
+		close(fd);
+	}
+	r->value = count / (now() - start);
+	free(buf);
+	return ok && (count || fail("no files"));
+}
+
 static bool verify(struct result *r)
 {
 	char path[32];
@@ -505,6 +539,8 @@ static const struct metric {
 	{ "4K hit", "us", latency_close },
 	{ "4K hit after a pause", "us", latency_paced },
 	{ "lookup sample", "/s", lookup_sample },
+	{ "collection first", "/s", scan },
+	{ "collection again", "/s", scan },
 	{ "computing opens, 1 client", "/s", computing_opens_1 },
 	{ "computing opens, 2 clients", "/s", computing_opens_2 },
 	{ "verify", "s", verify },

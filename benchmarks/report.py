@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .catalog import SERVERS, TMPFS, C, Server
+from .catalog import ALL, TMPFS, C, Server
 from .workplace import Settings, may_drop_caches
 
 COLOURS = {"native": "#888888", "C": "#3b6ea5", "fastfuse": "#e07b39", "peer": "#6aa56a"}
@@ -48,7 +48,7 @@ class Report:
         """One for each metric and server measured, with its ratios to tmpfs and the C server."""
         for metric, by_server in self._values.items():
             medians = {name: statistics.median(values) for name, values in by_server.items()}
-            for name in (server.name for server in SERVERS if server.name in by_server):
+            for name in (server.name for server in ALL if server.name in by_server):
                 yield {
                     "metric": metric,
                     "unit": self._units[metric],
@@ -109,7 +109,7 @@ class Report:
         panels = defaultdict(list)
         for row in self.rows():
             panels[row["metric"]].append(row)
-        family = {server.name: server.family for server in SERVERS}
+        family = {server.name: server.family for server in ALL}
         columns = 4
         figure, axes = pyplot.subplots(
             -(-len(panels) // columns), columns, figsize=(20, 3.2 * -(-len(panels) // columns))

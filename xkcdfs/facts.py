@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xkcdfs.records import IndexEntry
 
-__all__ = ["Fact", "facts_about"]
+__all__ = ["Fact", "facts_about", "known_facts"]
 
 
 class Fact(NamedTuple):
@@ -30,14 +30,15 @@ class Fact(NamedTuple):
 
 def facts_about(index: Mapping[int, IndexEntry]) -> Mapping[int, Fact]:
     """The facts, if *index* is of the site that they are about: its dates tell. Else none."""
-    table = _table()
+    table = known_facts()
     known = [entry for number, entry in index.items() if number in table]
     same = sum(table[entry.number].date == entry.date for entry in known)
     return table if same > 0.99 * len(known) else {}
 
 
 @cache
-def _table() -> Mapping[int, Fact]:
+def known_facts() -> Mapping[int, Fact]:
+    """All facts, by number."""
     text = files("xkcdfs").joinpath("facts.tsv").read_text("utf-8")
     table = {}
     for line in text.splitlines()[1:]:
