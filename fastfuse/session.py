@@ -62,7 +62,7 @@ class Session:
         mountpoint: str | os.PathLike[str],
         *,
         options: Sequence[str] = (),
-        threads: int = 64,
+        threads: int = 256,
         spin_us: int = 50,
         immutable: bool = False,
         passthrough: bool = True,

@@ -25,7 +25,7 @@ class Engine:
         event_loop: Callable[[], asyncio.AbstractEventLoop],
         spin_us: int = 50,
         patience_us: int = 100,
-        max_threads: int = 64,
+        max_threads: int = 256,
         immutable: bool = False,
         passthrough: bool = True,
         connection: dict[str, int] | None = None,

@@ -130,7 +130,7 @@ cdef class Engine:
     cdef object __weakref__
 
     def __cinit__(self, list handlers, Tree tree, list args, *, object coalesce=(), object unshared_open=None, object spawn,
-                  object event_loop, int spin_us=50, int max_threads=64, bint immutable=False,
+                  object event_loop, int spin_us=50, int max_threads=256, bint immutable=False,
                   bint passthrough=True, dict connection=None) -> None:
         cdef engine_t* e = <engine_t*>calloc(1, sizeof(engine_t))
         cdef ops_t ops

@@ -1,7 +1,7 @@
 # What the threads of a session share: its structures, and which lock guards what.
 #
 # Order of locks: the GIL, tree.lock, tree.lru_lock, engine.lock; each is released before anything above it is taken,
-# and none but the GIL is held over a system call that may wait.
+# and none but the GIL is held over a system call that may wait. engine.backing_lock and engine.fill_lock are held alone.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -216,8 +216,8 @@ cdef struct engine_t:
     request_t* queue_tail
     flight_t* flights       # [lock]
     handle_t handles        # list head of open handles [lock]
-    pthread_mutex_t backing_lock    # above nothing; held over the ioctl
-    pthread_mutex_t fill_lock   # above nothing; held while a page cache is filled, and taken before an open is answered
+    pthread_mutex_t backing_lock    # held over the ioctl
+    pthread_mutex_t fill_lock   # held while a page cache is filled, and taken before an open is answered
     int64_t by_handlers     # atomic; open files that handlers opened
     int64_t prefilled       # atomic; files whose bytes went to the page cache with their first open
     int64_t backing_opened  # opens of files that the kernel reads by itself [backing_lock]
