@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,3 +37,11 @@ def libfuse_version() -> int:
         except OSError:
             continue
     raise RuntimeError("no libfuse3")
+
+
+def wait_until_gone(mountpoint: Path) -> None:
+    """Until nothing is mounted there any more."""
+    deadline = time.monotonic() + 20
+    while os.path.ismount(mountpoint):
+        assert time.monotonic() < deadline, "still mounted"
+        time.sleep(0.01)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import wait_until_gone
 
 from fastfuse.mountpoint import MountError, check_options, prepare
 
@@ -39,13 +40,6 @@ def wait_until_mounted(mountpoint: Path, process: subprocess.Popen[str] | None =
     while not os.path.ismount(mountpoint):
         assert process is None or process.poll() is None, f"ended with {process.returncode}"
         assert time.monotonic() < deadline, "not mounted"
-        time.sleep(0.01)
-
-
-def wait_until_gone(mountpoint: Path) -> None:
-    deadline = time.monotonic() + 20
-    while os.path.ismount(mountpoint):
-        assert time.monotonic() < deadline, "still mounted"
         time.sleep(0.01)
 
 
@@ -144,15 +138,6 @@ os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 """ + PROGRAM
-
-
-@pytest.fixture
-def fuse_for_everyone() -> Iterator[None]:
-    """udev makes /dev/fuse 0666 on most machines; where nothing did, do it for the test."""
-    mode = os.stat("/dev/fuse").st_mode & 0o777
-    os.chmod("/dev/fuse", 0o666)
-    yield
-    os.chmod("/dev/fuse", mode)
 
 
 @pytest.mark.mount

@@ -76,10 +76,16 @@ def comics(shelf: Shelf) -> FileSystem:
         return _file(mtime, *shelf.image_size(number))
 
     @fs.read("/:number<int>", ttl=CONTENT)
-    def image(number: int, path: str) -> object:
+    def image(number: int, path: str, ctx: Context) -> object:
+        not_for_an_icon(number, ctx)
         with learning(number, path):
             not_again(path)
             return _served(shelf.image(number))
+
+    def not_for_an_icon(number: int, ctx: Context) -> None:
+        """Let a file manager do without the image: it looks into all of them before it shows one."""
+        if not shelf.image_size(number).exact and lookers.only_looks(ctx.pid):
+            raise FuseError(errno.EAGAIN, f"{number} is not in the cache, for an icon")
 
     @fs.init
     def serve_unchanged() -> None:
@@ -187,8 +193,10 @@ def comics(shelf: Shelf) -> FileSystem:
         return _file(mtime, UNKNOWN_SIZE, False) if known is None else _file(mtime, len(known))
 
     @fs.read("/comics/:folder/:file", ttl=CONTENT)
-    def content(folder: str, file: str, path: str) -> object:
+    def content(folder: str, file: str, path: str, ctx: Context) -> object:
         number = names.number(folder)
+        if file.startswith("image"):
+            not_for_an_icon(number, ctx)
         with learning(number, path):
             not_again(path)
             return content_of(number, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -11,30 +12,63 @@ from itertools import islice
 
 __all__ = ["Lookers"]
 
+#: Programs that look into each file that they come across, for an icon, a thumbnail or an index: by
+#: what proc_pid_comm(5) has of their names.
+BROWSERS = re.compile(
+    r"nautilus|nemo|caja|thunar|tumblerd|pcmanfm|dolphin|konqueror|kio_?(slave|worker|thumbnail)|spacefm|pantheon-files"
+    r"|io\.elementary|cosmic-files|gdk-pixbuf-thum|glycin|ffmpegthumbnai|totem-video-th|evince-thumbnai"
+    r"|tracker-|localsearch|baloo_file|recollindex",
+    re.IGNORECASE,
+)
 
-class Lookers:
-    """Tells programs that ask for one file's size, and believe it when they read, from those that
-    go through a directory. Only the former are worth a request; of these too there are no more than
-    *most* in *period* seconds. Thread-safe."""
 
-    def __init__(self, most: int = 8, period: float = 10.0) -> None:
+class Budget:
+    """At most *most* in *period* seconds. Thread-safe."""
+
+    def __init__(self, most: int, period: float) -> None:
         self._period = period
         self._lock = threading.Lock()
         self._granted = deque([float("-inf")] * most, most)
-        self._mounts: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
 
-    def only_wants(self, pid: int) -> bool:
-        """Whether *pid* is to get an exact size, at the cost of a request."""
-        if self._is_too_soon() or self._lists(pid):  # the second takes a while
-            return False
+    def is_spent(self) -> bool:
+        """Whether there is none left just now."""
+        return time.monotonic() - self._granted[0] < self._period
+
+    def take(self) -> bool:
+        """Take one, if there is one left."""
         with self._lock:
-            if self._is_too_soon():
+            if self.is_spent():
                 return False
             self._granted.append(time.monotonic())
             return True
 
-    def _is_too_soon(self) -> bool:
-        return time.monotonic() - self._granted[0] < self._period
+
+class Lookers:
+    """Tells programs that want one file, and believe its size when they read, from those that go
+    through a directory, and those that read it from those that look into everything. Only the former
+    are worth requests without end. Thread-safe."""
+
+    def __init__(self, sizes: Budget | None = None, pictures: Budget | None = None) -> None:
+        self._sizes = sizes or Budget(8, 10.0)
+        self._pictures = pictures or Budget(24, 60.0)
+        self._mounts: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+
+    def only_wants(self, pid: int) -> bool:
+        """Whether *pid* is to get an exact size, at the cost of a request."""
+        if self._sizes.is_spent() or self._browses(pid) or self._lists(pid):  # the last takes a while
+            return False
+        return self._sizes.take()
+
+    def only_looks(self, pid: int) -> bool:
+        """Whether *pid* is a file manager or the like, which has looked into enough for now."""
+        return self._browses(pid) and not self._pictures.take()
+
+    def _browses(self, pid: int) -> bool:
+        with suppress(OSError, KeyError, ValueError):  # it has ended
+            # What asks is a thread, which may have a name of its own.
+            status = dict(line.split(":\t", 1) for line in _lines(f"/proc/{pid}/status") if ":\t" in line)
+            return BROWSERS.match(_lines(f"/proc/{int(status['Tgid'])}/comm")[0]) is not None
+        return False
 
     def _lists(self, pid: int) -> bool:
         """Whether the process has a directory of a FUSE mount open: ls, find, du, tree, tar, rsync

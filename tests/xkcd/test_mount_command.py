@@ -8,16 +8,20 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from programs import wait_until_gone
 
 from xkcdfs.__main__ import _parser, main
-from xkcdfs.demo import Site
+from xkcdfs.demo import Site, faults
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -271,3 +275,61 @@ def test_fstab(site: Site, mountpoint: Path, tmp_path: Path) -> None:
         subprocess.run(["umount", mountpoint], check=True, timeout=30)
     finally:
         program.unlink()
+
+
+@pytest.mark.mount
+def test_syslog(site: Site, mountpoint: Path, run: Run) -> None:
+    if os.geteuid() or os.path.exists("/dev/log"):
+        pytest.skip("to listen on /dev/log takes root, and nobody else who does")
+    site.fail("/353/info.0.json", faults.status(403))
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as log:
+        log.settimeout(20)
+        log.bind("/dev/log")
+        try:
+            assert run(mountpoint, "--url", site.url).returncode == 0
+            with pytest.raises(PermissionError):
+                (mountpoint / "353").read_bytes()
+            told = log.recv(4096).decode()
+        finally:
+            subprocess.run(["fusermount3", "-u", mountpoint], check=True, timeout=20)
+            os.unlink("/dev/log")
+    assert re.match(r"<\d+>xkcdfs\[\d+\]: ", told)
+    assert f"{site.url}/353/info.0.json: 403" in told
+
+
+# Imports as root, which may be the only one to read this Python; the rest as somebody else.
+AS_USER = """
+import encodings.idna, os, sys
+from xkcdfs.__main__ import main
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.mount
+def test_an_ordinary_user(site: Site, fuse_for_everyone: None) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user; as an ordinary user every other test is this one")
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        for name in (home, f"{home}/mnt", f"{home}/cache"):
+            os.makedirs(name, exist_ok=True)
+            os.chmod(name, 0o755)
+            os.chown(name, 65534, 65534)
+        user: dict[str, Any] = {"user": 65534, "group": 65534, "timeout": 30, "capture_output": True}
+        program = [sys.executable, "-c", AS_USER, f"{home}/mnt", "--url", site.url, "--cache-dir", f"{home}/cache"]
+        for _ in range(2):  # fetched, and from the cache
+            env = {**environment(Path(home)), "HOME": home}
+            done = subprocess.run(program, capture_output=True, text=True, timeout=30, cwd="/", env=env)
+            assert (done.returncode, done.stderr) == (0, "")
+            try:
+                assert subprocess.run(["cat", f"{home}/mnt/353"], **user).stdout == site.image(353)
+                copied = subprocess.run(["cp", "-r", f"{home}/mnt/comics/0353-my-approximate-ladder", home], **user)
+                assert (copied.returncode, copied.stderr) == (0, b"")
+            finally:
+                unmounted = subprocess.run(["fusermount3", "-u", f"{home}/mnt"], **user)
+            assert unmounted.returncode == 0
+            shutil.rmtree(f"{home}/0353-my-approximate-ladder")
+            wait_until_gone(Path(home, "mnt"))
+        assert site.requests["/353/info.0.json"] == 1

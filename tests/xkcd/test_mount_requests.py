@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,3 +50,36 @@ def test_requests(
         assert done.returncode == 0 or "autorun" in command, done.stderr
     assert site.requests.total() == requests
     assert site.connections <= connections
+
+
+LOOK = """
+import os, sys
+with open("/proc/self/comm", "w") as name:
+    name.write(sys.argv[2])
+codes = []
+for number in range(1, 61):
+    try:
+        with open(f"{sys.argv[1]}/{number}", "rb") as file:
+            codes.append(0 if file.read(8) else -1)
+    except OSError as error:
+        codes.append(error.errno)
+print(*codes)
+"""
+
+
+def test_a_file_manager_looks_into_few(mount: Callable[..., Any], small_site: Site) -> None:
+    """Some read the beginning of every file before they show one, since the names have no suffix."""
+
+    def look(name: str) -> list[int]:
+        command = [sys.executable, "-c", LOOK, mounted.path, name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return list(map(int, done.stdout.split()))
+
+    small_site.forget()
+    mounted = mount(small_site)
+    assert look("pcmanfm") == 24 * [0] + 36 * [errno.EAGAIN]
+    assert sum(small_site.requests.values()) == 2 + 2 * 24
+    assert look("feh") == 60 * [0]
+    asked = sum(small_site.requests.values())
+    assert look("Thunar") == 60 * [0], "what is in the cache"
+    assert sum(small_site.requests.values()) == asked
