@@ -57,11 +57,15 @@ def comics(shelf: Shelf) -> FileSystem:
     @fs.stat("/:number<int>")
     def number_attributes(number: int, path: str, ctx: Context) -> Attributes:
         told = image_attributes(number)
-        if "st_size_guess" in told and lookers.only_wants(ctx.pid):
+        if "st_size_guess" in told and not failed(path) and lookers.only_wants(ctx.pid):
             with excused(path), learning(number, path):
                 shelf.image(number)
             return image_attributes(number)
         return told
+
+    def failed(path: str) -> bool:
+        """Whether the size was looked up just now, in vain."""
+        return time.monotonic() < excuses.get(path, (0.0, None))[0]
 
     def not_again(path: str) -> None:
         """Raise what the stat ran into that this open follows, without asking the site again."""
@@ -84,7 +88,7 @@ def comics(shelf: Shelf) -> FileSystem:
 
     def not_for_an_icon(number: int, ctx: Context) -> None:
         """Let a file manager do without the image: it looks into all of them before it shows one."""
-        if not shelf.image_size(number).exact and lookers.only_looks(ctx.pid):
+        if not shelf.image_size(number).exact and lookers.only_looks(ctx.pid, number):
             raise FuseError(errno.EAGAIN, f"{number} is not in the cache, for an icon")
 
     @fs.init
@@ -175,7 +179,7 @@ def comics(shelf: Shelf) -> FileSystem:
     def file_attributes(folder: str, file: str, path: str, ctx: Context) -> Attributes:
         number = names.number(folder)
         told = attributes_of(number, file)
-        if "st_size_guess" in told and lookers.only_wants(ctx.pid):
+        if "st_size_guess" in told and not failed(path) and lookers.only_wants(ctx.pid):
             with excused(path), learning(number, path):
                 content_of(number, file)
             return attributes_of(number, file)

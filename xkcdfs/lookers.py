@@ -50,18 +50,30 @@ class Lookers:
 
     def __init__(self, sizes: Budget | None = None, pictures: Budget | None = None) -> None:
         self._sizes = sizes or Budget(8, 10.0)
-        self._pictures = pictures or Budget(24, 60.0)
+        self._pictures = pictures or Budget(32, 60.0)
+        self._looked_into: deque[int] = deque(maxlen=32)  # of those, by more than one thread
         self._mounts: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+        self._lister: tuple[int, float] = (0, 0.0)
 
     def only_wants(self, pid: int) -> bool:
         """Whether *pid* is to get an exact size, at the cost of a request."""
-        if self._sizes.is_spent() or self._browses(pid) or self._lists(pid):  # the last takes a while
+        known, until = self._lister
+        if self._sizes.is_spent() or (pid == known and time.monotonic() < until):
+            return False
+        if self._browses(pid) or self._lists(pid):  # which takes a while, and who does asks often
+            self._lister = pid, time.monotonic() + 0.1
             return False
         return self._sizes.take()
 
-    def only_looks(self, pid: int) -> bool:
-        """Whether *pid* is a file manager or the like, which has looked into enough for now."""
-        return self._browses(pid) and not self._pictures.take()
+    def only_looks(self, pid: int, number: int) -> bool:
+        """Whether *pid* is a file manager or the like, which has looked into enough for now and is
+        to do without picture *number*."""
+        if number in self._looked_into or not self._browses(pid):
+            return False
+        if not self._pictures.take():
+            return True
+        self._looked_into.append(number)
+        return False
 
     def _browses(self, pid: int) -> bool:
         with suppress(OSError, KeyError, ValueError):  # it has ended

@@ -17,9 +17,6 @@ TYPES: Mapping[str, int] = {
     "readlink": stat.S_IFLNK,
 }
 
-#: Seconds that a size is believed which is a guess: who asks later may be worth a better answer.
-GUESSED = 1.0
-
 _FIELDS = ("mode", "size", "uid", "gid", "nlink", "rdev", "blocks", "blksize")
 _PLAIN = {f"st_{name}" for name in _FIELDS}
 _TIMES = ("atime", "mtime", "ctime")
@@ -68,8 +65,6 @@ class Said:
         }
         if size is not None:
             fields["size"] = size
-        elif self.guess:
-            timeout = min(timeout, GUESSED)
         fields.setdefault("ctime_ns", fields["mtime_ns"])
         fields.setdefault("atime_ns", fields["mtime_ns"])
         return Attr(mode=kind | permissions, attr_timeout=timeout, **fields)

@@ -48,7 +48,9 @@ class Found:
 
     def attr(self, since_ns: int) -> Attr:
         """The attributes, which nobody said more precisely than since *since_ns*."""
-        return self.said.attr(self.mode, since_ns, self.ttl, self.size)
+        # A guess is for who asked: the next one may be worth a better answer.
+        ttl = 0 if self.said.guess and self.size is None else self.ttl
+        return self.said.attr(self.mode, since_ns, ttl, self.size)
 
 
 class What(NamedTuple):

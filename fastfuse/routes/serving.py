@@ -165,7 +165,7 @@ class Reading(Serving):
         found = await self._find(place, ino)
         attr = found.attr(self.since_ns)
         life = self._life(found.ttl, changes)
-        attr.attr_timeout = life
+        attr.attr_timeout = min(attr.attr_timeout, life)
         ino = self.tree.set_entry(parent, name, attr, life, sized=found.sized)
         await self._keep(ino, place, found, changes)
         return ino
@@ -185,7 +185,7 @@ class Reading(Serving):
         attr = found.attr(self.since_ns)
         if stat.S_IFMT(attr.mode) != stat.S_IFMT(self.tree.stat(ino).mode):
             raise FuseError(ENOENT, f"{place.path}: of another type now")
-        attr.attr_timeout = self._life(found.ttl, changes)
+        attr.attr_timeout = min(attr.attr_timeout, self._life(found.ttl, changes))
         self.tree.set_attr(ino, attr, sized=found.sized)
         await self._keep(ino, place, found, changes)
         return found
@@ -234,7 +234,9 @@ class Reading(Serving):
         for name, said in listing.said.items():
             child = place.resolution.child(os.fsdecode(name))
             mode = Place("", child, place.ctx).mode(listing.names[name])
-            attr = said.attr(mode, self.since_ns, life)
+            # A stat handler may know better than a guess, and for whom.
+            asked = said.guess and child.get("stat") is not None
+            attr = said.attr(mode, self.since_ns, 0 if asked else life)
             self.tree.set_entry(ino, name, attr, life, sized=said.sized or not stat.S_ISREG(mode))
         if listing.complete:
             names = frozenset(listing.names)

@@ -107,6 +107,16 @@ def test_a_second_read_makes_no_request(mount: Mount, site: Site) -> None:
     assert site.requests == Counter()
 
 
+def test_a_listing_does_not_spoil_a_size(mount: Mount, site: Site) -> None:
+    """Some viewers believe what stat(2) said before they opened the file."""
+    path = mount(site).path
+    for file in ("353", "comics/0354-handmade-algorithm/image.png"):
+        listed = subprocess.run(["ls", "-l", (path / file).parent], capture_output=True, text=True, timeout=60)
+        assert " 4096 " in listed.stdout
+        number = int(file[-3:]) if file.isdigit() else 354
+        assert (path / file).stat().st_size == len(site.image(number))
+
+
 def test_new_comics_appear(mount: Mount, own_site: Site) -> None:
     path = mount(own_site, life=0.1).path
     newest = own_site.latest

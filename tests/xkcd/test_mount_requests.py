@@ -77,8 +77,8 @@ def test_a_file_manager_looks_into_few(mount: Callable[..., Any], small_site: Si
 
     small_site.forget()
     mounted = mount(small_site)
-    assert look("pcmanfm") == 24 * [0] + 36 * [errno.EAGAIN]
-    assert sum(small_site.requests.values()) == 2 + 2 * 24
+    assert look("pcmanfm") == 32 * [0] + 28 * [errno.EAGAIN]
+    assert sum(small_site.requests.values()) == 2 + 2 * 32
     assert look("feh") == 60 * [0]
     asked = sum(small_site.requests.values())
     assert look("Thunar") == 60 * [0], "what is in the cache"
