@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +54,10 @@ class Running:
         kib = {name: int(n) for name, n in re.findall(r"^Rss(\w+):\s+(\d+) kB", status, re.M)}
         memfds = {}
         for fd in Path(f"/proc/{self.process.pid}/fd").iterdir():
-            if os.readlink(fd).startswith("/memfd:"):
-                st = fd.stat()
-                memfds[st.st_ino] = st.st_blocks * 512
+            with suppress(FileNotFoundError):  # it was closed just now
+                if os.readlink(fd).startswith("/memfd:"):
+                    st = fd.stat()
+                    memfds[st.st_ino] = st.st_blocks * 512
         # A memfd's pages count as shared memory too, as far as the process has mapped them.
         return 1024 * (kib["Anon"] + kib["File"]) + max(1024 * kib["Shmem"], sum(memfds.values()))
 

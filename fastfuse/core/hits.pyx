@@ -24,8 +24,8 @@ from fastfuse.core.state cimport (
 )
 from fastfuse.core.tree cimport (
     DIR_COMPLETE, DIR_NEGATIVE, NODE_ORPHAN, content_used, dirent_size, fill_attr, fill_entry,
-    fill_timeout, listing_t, listing_unref, node_at, node_child, node_known, node_listed, node_retired, node_t, tree_build_listing, tree_closed, tree_expire,
-    tree_forget, tree_retire, tree_t,
+    fill_timeout, listing_t, listing_unref, node_at, node_child, node_known, node_listed, node_retired, node_t,
+    tree_build_listing, tree_closed, tree_expire, tree_forget, tree_retire, tree_t,
 )
 
 cdef enum:
