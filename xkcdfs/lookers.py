@@ -22,6 +22,9 @@ BROWSERS = re.compile(
 )
 
 
+PICTURES = 32
+
+
 class Budget:
     """At most *most* in *period* seconds. Thread-safe."""
 
@@ -48,10 +51,10 @@ class Lookers:
     through a directory, and those that read it from those that look into everything. Only the former
     are worth requests without end. Thread-safe."""
 
-    def __init__(self, sizes: Budget | None = None, pictures: Budget | None = None) -> None:
-        self._sizes = sizes or Budget(8, 10.0)
-        self._pictures = pictures or Budget(32, 60.0)
-        self._looked_into: deque[int] = deque(maxlen=32)  # of those, by more than one thread
+    def __init__(self) -> None:
+        self._sizes = Budget(8, 10.0)
+        self._pictures = Budget(PICTURES, 60.0)
+        self._looked_into: deque[int] = deque(maxlen=PICTURES)  # by more than one thread at a time
         self._mounts: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
         self._lister: tuple[int, float] = (0, 0.0)
 
